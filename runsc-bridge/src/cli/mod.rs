@@ -1,0 +1,194 @@
+//! runsc by command line: the verbs whose arguments change between releases.
+
+mod args;
+mod output;
+mod spawn;
+
+use std::{
+    ffi::OsString,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
+
+pub use args::{ALLOWED_FLAGS, Settings, SettingsInput};
+
+use crate::{ChildExits, ContainerId, Kind, RunscError, version::Version};
+
+/// Where one sandbox's runsc keeps its things.
+///
+/// Each sandbox has a `--root` of its own: runsc looks ids up by prefix, so a shared one makes `a` ambiguous with `ab`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SandboxPaths {
+    root: PathBuf,
+    directory: PathBuf,
+    shared: PathBuf,
+}
+
+impl SandboxPaths {
+    /// Paths below `directory`, the sandbox's own, and `shared`, which all sandboxes of the node use.
+    pub fn new(directory: &Path, shared: &Path) -> Self {
+        Self { root: directory.join("r"), directory: directory.to_owned(), shared: shared.to_owned() }
+    }
+
+    /// runsc's `--root`.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// runsc's `--shared-root`, with what sandboxes share, such as the gofers' empty network namespace.
+    pub fn shared(&self) -> &Path {
+        &self.shared
+    }
+
+    /// The log that the calls for `container` write their errors to.
+    pub fn log(&self, container: &ContainerId) -> PathBuf {
+        self.directory.join(format!("{container}.log"))
+    }
+}
+
+/// A container's stdin, stdout and stderr, as the sandbox gets them. `None` is `/dev/null`.
+#[derive(Debug, Default)]
+pub struct GuestStdio(pub [Option<OwnedFd>; 3]);
+
+impl GuestStdio {
+    fn of_child(&self) -> std::io::Result<[Stdio; 3]> {
+        let mut stdio = [Stdio::null(), Stdio::null(), Stdio::null()];
+        for (slot, end) in stdio.iter_mut().zip(&self.0) {
+            if let Some(end) = end {
+                *slot = end.as_fd().try_clone_to_owned()?.into();
+            }
+        }
+        Ok(stdio)
+    }
+}
+
+/// What `runsc create` is asked for.
+#[derive(Debug)]
+pub struct CreateCall<'a> {
+    /// The container to create.
+    pub container: &'a ContainerId,
+    /// The directory with its `config.json`.
+    pub bundle: &'a Path,
+    /// The container's own stdio, for a root container; a sub-container gets it at `start`.
+    pub stdio: Option<&'a GuestStdio>,
+    /// How long the call may take.
+    pub limit: Duration,
+}
+
+/// What `runsc start` is asked for.
+#[derive(Debug)]
+pub struct StartCall<'a> {
+    /// The container to start.
+    pub container: &'a ContainerId,
+    /// The container's own stdio, for a sub-container; a root container got it at `create`.
+    pub stdio: Option<&'a GuestStdio>,
+    /// How long the call may take.
+    pub limit: Duration,
+}
+
+/// runsc for one sandbox: a binary, its settings, and the sandbox's directories.
+pub struct Cli {
+    binary: PathBuf,
+    settings: Settings,
+    paths: SandboxPaths,
+    exits: Arc<dyn ChildExits>,
+}
+
+impl Cli {
+    /// runsc at `binary` with `settings` for the sandbox of `paths`; `exits` reaps what is started.
+    pub fn new(binary: PathBuf, settings: Settings, paths: SandboxPaths, exits: Arc<dyn ChildExits>) -> Self {
+        Self { binary, settings, paths, exits }
+    }
+
+    /// The sandbox's directories.
+    pub fn paths(&self) -> &SandboxPaths {
+        &self.paths
+    }
+
+    /// Refuses a runsc that isn't one or is older than the supported range. The answer is kept in the shared
+    /// directory, by device, inode, size and time of the binary, so that a node asks each build once.
+    ///
+    /// # Errors
+    /// [`Kind::TooOld`], [`Kind::NotRunsc`], or what kept it from running.
+    pub async fn require_supported(&self, limit: Duration) -> Result<Version, RunscError> {
+        if let Some(version) = crate::version::cached(&self.binary, &self.paths.shared) {
+            return version.supported();
+        }
+        let printed = spawn::output_of(&self.binary, "--version", limit, &*self.exits).await?;
+        let version = Version::parse(&printed)?.supported()?;
+        crate::version::remember(&self.binary, &self.paths.shared, &version);
+        Ok(version)
+    }
+
+    /// Creates a container: for a sandbox's root container the sandbox too, else a container in the running one.
+    ///
+    /// # Errors
+    /// What runsc said, with its [`Kind`]. Whatever runsc had started by then may still run: the caller owns cleaning.
+    pub async fn create(&self, call: CreateCall<'_>) -> Result<(), RunscError> {
+        let args = args::create(call.bundle, call.container);
+        self.run("create", call.container, args, call.stdio, call.limit).await
+    }
+
+    /// Starts a created container.
+    ///
+    /// # Errors
+    /// What runsc said, with its [`Kind`].
+    pub async fn start(&self, call: StartCall<'_>) -> Result<(), RunscError> {
+        self.run("start", call.container, args::start(call.container), call.stdio, call.limit).await
+    }
+
+    /// Deletes a container in any state and what runsc kept of it.
+    ///
+    /// Success doesn't prove that its processes are gone: `runsc delete --force` can leave a sandbox running.
+    ///
+    /// # Errors
+    /// What runsc said; a container that is unknown already counts as deleted.
+    pub async fn delete(&self, container: &ContainerId, limit: Duration) -> Result<(), RunscError> {
+        match self.run("delete", container, args::delete(container), None, limit).await {
+            Err(error) if error.kind == Kind::NoSuchContainer => Ok(()),
+            result => result,
+        }
+    }
+
+    async fn run(
+        &self,
+        verb: &'static str,
+        container: &ContainerId,
+        verb_args: Vec<OsString>,
+        stdio: Option<&GuestStdio>,
+        limit: Duration,
+    ) -> Result<(), RunscError> {
+        let log = self.paths.log(container);
+        let mut argv = args::global(&self.settings, &self.paths, &log);
+        argv.extend(verb_args);
+        let no_stdio = GuestStdio::default();
+        let stdio = stdio
+            .unwrap_or(&no_stdio)
+            .of_child()
+            .map_err(|e| RunscError::new(verb, container, Kind::Failed, e))?;
+        let child = spawn::Child {
+            verb,
+            subject: container.as_str(),
+            binary: &self.binary,
+            argv: &argv,
+            stdio,
+            limit,
+        };
+        let status = spawn::run(child, &*self.exits).await;
+        let said = output::take_last_error(&log);
+        let status = status?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(match said {
+            Some(words) => RunscError::from_words(verb, container, &words),
+            None => {
+                let detail = format!("{status}, and no message in its log");
+                RunscError::new(verb, container, Kind::Failed, detail)
+            }
+        })
+    }
+}

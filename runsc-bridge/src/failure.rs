@@ -1,0 +1,145 @@
+//! What can go wrong with runsc, and the only place that reads its words.
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// What kind of failure a [`RunscError`] is. Callers decide by this, never by the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// There is no runsc at the path that was asked for.
+    BinaryMissing,
+    /// The file is there and cannot be executed.
+    NotExecutable,
+    /// A build older than the supported range.
+    TooOld,
+    /// It printed no version, so it isn't a runsc we know how to drive.
+    NotRunsc,
+    /// A flag that the bridge doesn't let an operator set.
+    FlagNotAllowed,
+    /// The call's limit passed; the child was killed.
+    TimedOut,
+    /// runsc or the sentry doesn't know the container.
+    NoSuchContainer,
+    /// There is no such process in the container: it has ended.
+    NoSuchProcess,
+    /// The container was created and never started.
+    NotStarted,
+    /// The program that the spec names isn't in the root file system, or cannot be executed.
+    ProgramNotFound,
+    /// runsc refused the spec.
+    BadSpec,
+    /// The sandbox doesn't answer: its control socket is gone, or closed in the middle of a call.
+    SandboxGone,
+    /// The sentry doesn't know the method: an unsupported build.
+    UnknownMethod,
+    /// An answer that doesn't parse.
+    Protocol,
+    /// Anything else that runsc reported, or a system call of ours that failed.
+    Failed,
+}
+
+/// A failed call of runsc, by command line or by control socket.
+#[derive(Debug, Error)]
+pub struct RunscError {
+    /// What was asked, for example `create` or `containerManager.Signal`.
+    pub call: &'static str,
+    /// The container it was asked for; empty for calls that concern none.
+    pub subject: String,
+    /// The kind of failure.
+    pub kind: Kind,
+    /// What runsc or the system said, in one line.
+    pub detail: String,
+}
+
+impl fmt::Display for RunscError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "runsc {}", self.call)?;
+        if !self.subject.is_empty() {
+            write!(f, " of {:?}", self.subject)?;
+        }
+        write!(f, ": {}", self.detail)
+    }
+}
+
+impl RunscError {
+    /// A failure whose kind is already known.
+    pub fn new(
+        call: &'static str,
+        subject: impl fmt::Display,
+        kind: Kind,
+        detail: impl fmt::Display,
+    ) -> Self {
+        let detail = one_line(&detail.to_string());
+        Self { call, subject: subject.to_string(), kind, detail }
+    }
+
+    /// A failure that runsc or the sentry described in `words`.
+    pub(crate) fn from_words(call: &'static str, subject: impl fmt::Display, words: &str) -> Self {
+        Self::new(call, subject, classify(words), words)
+    }
+}
+
+/// Messages reach users through containerd's errors: one line, of bounded length.
+fn one_line(text: &str) -> String {
+    const LONGEST: usize = 1024;
+    let flat: String = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    match flat.char_indices().nth(LONGEST) {
+        Some((cut, _)) => format!("{}…", &flat[..cut]),
+        None => flat,
+    }
+}
+
+/// Phrases of the supported releases, the more specific first (gVisor `runsc/boot/controller.go`,
+/// `runsc/boot/loader.go`, `runsc/container/state_file.go`, `pkg/urpc/urpc.go`).
+const PHRASES: &[(&str, Kind)] = &[
+    ("unknown method", Kind::UnknownMethod),
+    ("no such process", Kind::NoSuchProcess),
+    ("not started", Kind::NotStarted),
+    ("cannot signal container in state created", Kind::NotStarted),
+    ("sandbox is not running", Kind::SandboxGone),
+    ("connection refused", Kind::SandboxGone),
+    ("error finding executable", Kind::ProgramNotFound),
+    ("failed to load", Kind::ProgramNotFound),
+    ("loading container: file does not exist", Kind::NoSuchContainer),
+    ("fetchspec failed", Kind::NoSuchContainer),
+    ("reading spec", Kind::BadSpec),
+    ("invalid character", Kind::BadSpec),
+    ("spec", Kind::BadSpec),
+    ("not found", Kind::NoSuchContainer),
+];
+
+fn classify(words: &str) -> Kind {
+    let words = words.to_lowercase();
+    PHRASES.iter().find(|(phrase, _)| words.contains(phrase)).map_or(Kind::Failed, |(_, kind)| *kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_the_supported_releases_have_their_kinds() {
+        for (words, kind) in [
+            (
+                r#"signaling process in container "c" PID 99: no such process with PID 99"#,
+                Kind::NoSuchProcess,
+            ),
+            (r#"container "x" not found"#, Kind::NoSuchContainer),
+            (r#"container "x" not started"#, Kind::NotStarted),
+            ("unknown method", Kind::UnknownMethod),
+            ("FetchSpec failed: loading container: file does not exist", Kind::NoSuchContainer),
+            ("cannot signal container in state created", Kind::NotStarted),
+            ("out of paper", Kind::Failed),
+        ] {
+            assert_eq!(classify(words), kind, "{words}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_one_line_of_bounded_length() {
+        let error = RunscError::new("create", "a", Kind::Failed, format!("a\nb{}", "x".repeat(5000)));
+        assert!(!error.to_string().contains('\n'));
+        assert!(error.to_string().len() < 1200);
+    }
+}

@@ -1,0 +1,11 @@
+//! The sentry's control socket: one JSON value each way over a unix stream, one call a connection.
+//!
+//! A connection that stays open after its reply would delay the sandbox's exit, so each call connects, asks and closes
+//! (gVisor `pkg/urpc/urpc.go`; the wire form has not changed since 2018).
+
+mod client;
+mod frame;
+mod method;
+
+pub use client::ControlSocket;
+pub use method::SignalScope;
