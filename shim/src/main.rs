@@ -1,1 +1,59 @@
-fn main() {}
+//! containerd's shim for gVisor sandboxes with wall-clock deadlines.
+//!
+//! One binary, four lives: containerd executes it with `start`, `delete` or `-info`, and `start` executes it once more
+//! to be the pod's shim. `shim/README.md` has the picture.
+
+mod args;
+mod boot;
+mod cgroup;
+mod command;
+mod deadline;
+mod durable;
+mod error;
+mod events;
+mod lifecycle;
+mod logging;
+mod pod;
+mod process;
+mod reaper;
+mod record;
+mod rootfs;
+mod sandbox_dir;
+mod serve;
+mod spec;
+mod stdio;
+mod wire;
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use args::{Action, Args};
+use nix::sys::stat::{Mode, umask};
+
+fn main() -> ExitCode {
+    // Before anything else: runsc makes its control socket with the mask it inherits.
+    umask(Mode::from_bits_truncate(0o077));
+    let result =
+        Args::parse(std::env::args().skip(1)).map_err(anyhow::Error::from).and_then(|args| act(&args));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // containerd merges both outputs of a failed call into the error that kubelet shows: one line, once.
+            let line = format!("{error:#}").replace('\n', " ");
+            let _ = writeln!(io::stderr().lock(), "curfew: {line}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act(args: &Args) -> anyhow::Result<()> {
+    match args.action {
+        Action::Start => boot::start(args),
+        Action::Delete => boot::delete(args),
+        Action::Info => boot::info(),
+        Action::Version => boot::version(),
+        Action::Serve => serve::serve(boot::inherited(&args.sandbox_dir)?),
+    }
+}

@@ -1,0 +1,77 @@
+use std::path::Path;
+
+use super::*;
+use crate::error::Origin;
+use crate::merge::Layer;
+use crate::{Class, load};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// Loads a class over the built-in defaults: default 10m, max 24h, grace 5s, max_grace 30s.
+fn class(body: &str) -> Result<NodePolicy, ConfigError> {
+    load(
+        Path::new("/nonexistent/a"),
+        Path::new("/nonexistent/b"),
+        Class::Inline(&format!("[timeout]\n{body}")),
+    )
+}
+
+#[test]
+fn a_class_may_tighten() {
+    let timeout = class("max = \"1h\"\nmax_grace = \"10s\"\ndefault = \"1m\"").unwrap().timeout;
+    assert_eq!((timeout.default, timeout.max, timeout.max_grace), (MINUTE, 60 * MINUTE, 10 * SECOND));
+    assert!(class("max = \"24h\"\nmax_grace = \"30s\"").is_ok());
+}
+
+#[test]
+fn a_class_may_change_what_is_no_ceiling() {
+    let timeout = class("default = \"24h\"\nraise = true\ngrace = \"30s\"").unwrap().timeout;
+    assert!(timeout.raise);
+    assert_eq!(timeout.default, 24 * 60 * MINUTE);
+}
+
+#[test]
+fn a_class_that_loosens_a_ceiling_is_refused_with_both_values() {
+    for (body, key, node) in [
+        ("max = \"25h\"", "timeout.max", 24 * 60 * MINUTE),
+        ("max_grace = \"31s\"", "timeout.max_grace", 30 * SECOND),
+    ] {
+        assert!(matches!(class(body), Err(ConfigError::Loosened {
+            file: Origin::Inline, node_file: Origin::BuiltIn, key: named, node: named_node, ..
+        }) if named == key && named_node == node));
+    }
+}
+
+#[test]
+fn an_inherited_default_follows_a_lowered_ceiling() {
+    let timeout = class("max = \"1m\"\nmax_grace = \"1s\"").unwrap().timeout;
+    assert_eq!((timeout.default, timeout.grace), (MINUTE, SECOND));
+    let timeout = class("max = \"1h\"\nmax_grace = \"10s\"").unwrap().timeout;
+    assert_eq!((timeout.default, timeout.grace), (10 * MINUTE, 5 * SECOND));
+}
+
+#[test]
+fn a_class_that_contradicts_itself_is_refused() {
+    for (body, key, ceiling_key) in [
+        ("max = \"1m\"\ndefault = \"2m\"", DEFAULT, MAX),
+        ("default = \"25h\"", DEFAULT, MAX),
+        ("max_grace = \"1s\"\ngrace = \"2s\"", GRACE, MAX_GRACE),
+        ("grace = \"31s\"", GRACE, MAX_GRACE),
+    ] {
+        assert!(matches!(class(body), Err(ConfigError::AboveCeiling {
+            file: Origin::Inline, key: low, ceiling_key: high, ..
+        }) if low == key && high == ceiling_key));
+    }
+}
+
+#[test]
+fn in_the_nodes_own_files_no_default_follows() {
+    let origin = Origin::File("config.toml".into());
+    let table = "[timeout]\nmax = \"1m\"".parse().unwrap();
+    let layers = Layers { node: vec![Layer { origin: origin.clone(), table }], class: None };
+    let timeout = Timeout { max: MINUTE, ..Timeout::default() };
+    assert!(matches!(check_order(&timeout, &layers), Err(ConfigError::AboveCeiling {
+        file: Origin::BuiltIn, ceiling_file, value, ceiling, ..
+    }) if ceiling_file == origin && value == 10 * MINUTE && ceiling == MINUTE));
+}

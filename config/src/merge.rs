@@ -1,0 +1,152 @@
+//! Files as layers of one TOML tree.
+
+use toml::{Table, Value};
+
+use crate::error::{Origin, SHOWN, quoted};
+
+/// One file's tree and where it came from.
+#[derive(Debug)]
+pub(crate) struct Layer {
+    pub(crate) origin: Origin,
+    pub(crate) table: Table,
+}
+
+/// What one layer says about a key.
+enum Said {
+    /// The key itself is there.
+    Set,
+    /// A value stands where a table on the way to the key would be: earlier layers are covered.
+    Covered,
+    Nothing,
+}
+
+impl Layer {
+    fn look_up(&self, path: &[&str]) -> Said {
+        let mut table = &self.table;
+        for (depth, segment) in path.iter().enumerate() {
+            match table.get(*segment) {
+                None => return Said::Nothing,
+                Some(_) if depth + 1 == path.len() => return Said::Set,
+                Some(Value::Table(inner)) => table = inner,
+                Some(_) => return Said::Covered,
+            }
+        }
+        Said::Nothing
+    }
+}
+
+/// All layers of a load.
+#[derive(Debug, Default)]
+pub(crate) struct Layers {
+    /// The base file and the drop-ins, the strongest last.
+    pub(crate) node: Vec<Layer>,
+    /// The class, stronger than all of them.
+    pub(crate) class: Option<Layer>,
+}
+
+impl Layers {
+    /// The merged tree: tables merge, any other value replaces what was there.
+    pub(crate) fn merged(&self) -> Table {
+        let mut tree = Table::new();
+        for layer in self.node.iter().chain(&self.class) {
+            merge(&mut tree, &layer.table);
+        }
+        tree
+    }
+
+    /// Who wrote the value that the merged tree has at `path`; the built-in defaults if nobody did.
+    pub(crate) fn origin(&self, path: &[&str]) -> Origin {
+        last_writer(self.node.iter().chain(&self.class), path)
+    }
+
+    /// As [`Self::origin`], for the tree without the class.
+    pub(crate) fn node_origin(&self, path: &[&str]) -> Origin {
+        last_writer(self.node.iter(), path)
+    }
+
+    /// Whether there is a class and it writes the key itself.
+    pub(crate) fn class_sets(&self, path: &[&str]) -> bool {
+        let said = self.class.as_ref().map(|class| class.look_up(path));
+        matches!(said, Some(Said::Set))
+    }
+}
+
+fn last_writer<'a>(layers: impl DoubleEndedIterator<Item = &'a Layer>, path: &[&str]) -> Origin {
+    for layer in layers.rev() {
+        match layer.look_up(path) {
+            Said::Set => return layer.origin.clone(),
+            Said::Covered => break,
+            Said::Nothing => {}
+        }
+    }
+    Origin::BuiltIn
+}
+
+fn merge(into: &mut Table, from: &Table) {
+    for (key, value) in from {
+        match (into.get_mut(key), value) {
+            (Some(Value::Table(old)), Value::Table(new)) => merge(old, new),
+            _ => {
+                into.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// The path of one of our own keys, none of which needs quotes.
+pub(crate) fn segments(key: &str) -> Vec<&str> {
+    key.split('.').collect()
+}
+
+/// A key path as TOML writes it: dotted, with quotes around segments that need them, and these cut.
+pub(crate) fn dotted(path: &[&str]) -> String {
+    let is_bare = |segment: &str| {
+        let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        (1..=SHOWN).contains(&segment.len()) && segment.chars().all(bare)
+    };
+    let segments = path.iter().map(|segment| match is_bare(segment) {
+        true => (*segment).to_owned(),
+        false => quoted(segment),
+    });
+    segments.collect::<Vec<_>>().join(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layers(texts: &[&str]) -> Layers {
+        let layer = |(index, text): (usize, &&str)| Layer {
+            origin: Origin::File(index.to_string().into()),
+            table: text.parse().unwrap(),
+        };
+        Layers { node: texts.iter().enumerate().map(layer).collect(), class: None }
+    }
+
+    #[test]
+    fn tables_merge_and_other_values_replace() {
+        let layers = layers(&["[a]\nx = 1\ny = [1]\n[b]", "[a]\ny = [2]\n[a.z]\nq = 1", "b = 3"]);
+        let expected: Table = "b = 3\n[a]\nx = 1\ny = [2]\n[a.z]\nq = 1".parse().unwrap();
+        assert_eq!(layers.merged(), expected);
+    }
+
+    #[test]
+    fn the_origin_is_the_last_layer_that_wrote_the_key() {
+        let layers = layers(&["[a]\nx = 1\ny = 1", "[a]\ny = 2"]);
+        assert_eq!(layers.origin(&["a", "x"]), Origin::File("0".into()));
+        assert_eq!(layers.origin(&["a", "y"]), Origin::File("1".into()));
+        assert_eq!(layers.origin(&["a", "z"]), Origin::BuiltIn);
+    }
+
+    #[test]
+    fn a_value_in_a_tables_place_covers_what_was_below_it() {
+        let layers = layers(&["[a]\nx = 1", "a = 1", "[a]\ny = 2"]);
+        assert_eq!(layers.origin(&["a", "x"]), Origin::BuiltIn);
+        assert_eq!(layers.origin(&["a", "y"]), Origin::File("2".into()));
+    }
+
+    #[test]
+    fn segments_that_are_not_bare_are_quoted() {
+        assert_eq!(dotted(&["runsc", "flags", "a.b"]), r#"runsc.flags."a.b""#);
+    }
+}

@@ -1,0 +1,175 @@
+use super::*;
+use crate::error::Origin;
+use crate::merge::Layer;
+use crate::units::DurationError;
+
+fn read(text: &str) -> Result<NodePolicy, ConfigError> {
+    let layer = Layer { origin: Origin::Inline, table: text.parse().unwrap() };
+    let layers = Layers { node: vec![layer], class: None };
+    node_policy(FileConfig::from_layers(&layers)?, &layers)
+}
+
+/// `[section] key = value` as TOML writes it.
+fn line(section: &str, key: &str, value: &str) -> String {
+    format!("[{section}]\n{key:?} = {}", toml::Value::from(value))
+}
+
+/// The rule that `[section] key = value` breaks, after checking that the error names the key and the file.
+fn fault(section: &str, key: &str, value: &str) -> Fault {
+    let error = read(&line(section, key, value)).unwrap_err();
+    let ConfigError::Value { file: Origin::Inline, key: named, value: shown, fault } = error else {
+        panic!("{error:?}");
+    };
+    assert_eq!((&*named, &*shown), (&*format!("{section}.{key}"), value));
+    fault
+}
+
+fn is_fine(section: &str, key: &str, value: &str) {
+    read(&line(section, key, value)).unwrap();
+}
+
+#[test]
+fn durations_are_read_everywhere_by_the_same_grammar() {
+    for (section, key) in [("timeout", "default"), ("state", "retention"), ("calls", "probe")] {
+        is_fine(section, key, "90s");
+        assert_eq!(fault(section, key, "10"), Fault::Duration(DurationError::NoUnit));
+        assert_eq!(fault(section, key, "0s"), Fault::Zero);
+    }
+}
+
+#[test]
+fn grace_alone_may_be_zero() {
+    is_fine("timeout", "grace", "0s");
+    assert_eq!(fault("timeout", "max_grace", "0s"), Fault::Zero);
+}
+
+#[test]
+fn lives_graces_and_retention_are_a_year_at_most() {
+    let keys = ["timeout.default", "timeout.max", "timeout.grace", "timeout.max_grace", "state.retention"];
+    for key in keys {
+        let (section, key) = key.split_once('.').unwrap();
+        is_fine(section, key, "8760h");
+        assert_eq!(fault(section, key, "8760h1ns"), Fault::TooLong { most: LONGEST });
+    }
+}
+
+#[test]
+fn call_limits_are_between_a_tenth_of_a_second_and_ten_minutes() {
+    for key in ["create", "start", "signal", "delete", "probe", "state"] {
+        is_fine("calls", key, "100ms");
+        is_fine("calls", key, "10m");
+        assert_eq!(fault("calls", key, "99ms"), Fault::TooShort { least: SHORTEST_CALL });
+        assert_eq!(fault("calls", key, "10m1ns"), Fault::TooLong { most: LONGEST_CALL });
+    }
+}
+
+#[test]
+fn paths_are_absolute_and_normal() {
+    for key in ["state.dir", "state.ledger", "runsc.path", "runsc.debug_dir"] {
+        let (section, key) = key.split_once('.').unwrap();
+        is_fine(section, key, "/a/b-c/..d");
+        for text in ["", "a", "./a", "~/a"] {
+            assert_eq!(fault(section, key, text), Fault::NotAbsolute);
+        }
+        for text in ["/", "/a/", "//a", "/a//b", "/./a", "/a/..", "/a/../b", "/a\0b", "/a\nb"] {
+            assert_eq!(fault(section, key, text), Fault::NotNormal);
+        }
+    }
+}
+
+#[test]
+fn the_state_dir_leaves_room_for_socket_names() {
+    is_fine("state", "dir", &format!("/{}", "x".repeat(63)));
+    let too_long = Fault::PathTooLong { most: 64 };
+    assert_eq!(fault("state", "dir", &format!("/{}", "x".repeat(64))), too_long);
+    assert_eq!(fault("state", "dir", &format!("/{}", "é".repeat(32))), too_long);
+    is_fine("state", "ledger", &format!("/{}", "x".repeat(64)));
+}
+
+#[test]
+fn overlay2_is_one_of_runscs_forms() {
+    let fine = ["none", "root:memory", "all:memory", "root:self", "all:self,size=1", "root:memory,size=512m"];
+    let fine_dirs = ["root:dir=/var/tmp", "all:dir=/var/tmp,size=2G"];
+    for text in fine.into_iter().chain(fine_dirs) {
+        is_fine("runsc", "overlay2", text);
+    }
+    let refused = [
+        "",
+        "memory",
+        "root",
+        "root:",
+        "root:disk",
+        "sub:memory",
+        "none:memory",
+        "none,size=1g",
+        "root:memory,",
+        "root:memory,size=",
+        "root:memory,size=g",
+        "root:memory,size=1t",
+        "root:memory,size=1g,size=1g",
+        "root:memory,mode=1",
+        "root:memory ",
+        "root:dir=",
+        "root:dir=tmp",
+        "root:dir=/",
+        "root:dir=/a/../b",
+        "root:dir=/a:b",
+        "root:dir=/a,b",
+        "root:dir=/a,size=1,b",
+    ];
+    for text in refused {
+        assert_eq!(fault("runsc", "overlay2", text), Fault::Overlay, "{text}");
+    }
+}
+
+#[test]
+fn flags_are_names_without_dashes_and_values_on_one_line() {
+    for name in ["host-uds", "0", "a--b-"] {
+        is_fine("runsc.flags", name, "");
+    }
+    for name in ["", "-a", "--a", "A", "a_b", "a=b", "ö", "a.b"] {
+        let error = read(&format!("[runsc.flags]\n{name:?} = \"x\"")).unwrap_err();
+        let ConfigError::Value { fault, file: Origin::Inline, .. } = error else { panic!("{error:?}") };
+        assert_eq!(fault, Fault::FlagName);
+    }
+    for value in ["a\nb", "a\0"] {
+        assert_eq!(fault("runsc.flags", "a", value), Fault::FlagValue);
+    }
+}
+
+#[test]
+fn each_platform_and_network_is_read_by_its_name() {
+    for platform in Platform::ALL {
+        let policy = read(&format!("[runsc]\nplatform = {:?}", platform.as_str())).unwrap();
+        assert_eq!(policy.runsc.platform, platform);
+    }
+    for network in Network::ALL {
+        let policy = read(&format!("[runsc]\nnetwork = {:?}", network.as_str())).unwrap();
+        assert_eq!(policy.runsc.network, network);
+    }
+    assert_eq!(fault("runsc", "network", "Host"), Fault::NotOneOf { known: vec!["sandbox", "none", "host"] });
+    assert_eq!(fault("runsc", "platform", ""), Fault::NotOneOf { known: vec!["systrap", "kvm", "ptrace"] });
+}
+
+#[test]
+fn what_is_planned_is_told_from_what_is_unknown() {
+    assert_eq!(fault("timeout", "on_shim_loss", "hold"), Fault::Unsupported);
+    assert_eq!(fault("timeout", "on_timeout", "checkpoint"), Fault::Unsupported);
+    for (key, value) in [("on_shim_loss", "checkpoint"), ("on_timeout", "hold"), ("on_timeout", "Kill")] {
+        assert_eq!(fault("timeout", key, value), Fault::NotOneOf { known: vec!["kill"] });
+    }
+}
+
+#[test]
+fn the_protocol_is_version_2_or_3() {
+    for version in [2, 3] {
+        let policy = read(&format!("[protocol]\nversion = {version}")).unwrap();
+        assert_eq!(policy.protocol.version, version);
+    }
+    for version in ["1", "4", "-2", "9223372036854775807"] {
+        let error = read(&format!("[protocol]\nversion = {version}")).unwrap_err();
+        let ConfigError::Value { key, value, fault, .. } = error else { panic!("{error:?}") };
+        assert_eq!((&*key, &*value), ("protocol.version", version));
+        assert_eq!(fault, Fault::NotOneOf { known: vec!["2", "3"] });
+    }
+}

@@ -1,0 +1,73 @@
+//! What containerd may ask of a pod, in our own words.
+//!
+//! `wire` turns requests into these, and nothing else in the shim sees a protobuf message.
+
+use std::path::PathBuf;
+
+use runsc_bridge::ContainerId;
+
+use crate::{process::Exit, rootfs::RootfsMount, stdio::StdioPaths};
+
+/// A request that changes something. The pod task carries it out, whether or not the caller waits for the answer.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Create(Create),
+    Start { id: ContainerId },
+    Kill { id: ContainerId, signal: Signal, all: bool },
+    Delete { id: ContainerId },
+    Shutdown,
+}
+
+/// A container to create.
+#[derive(Debug)]
+pub(crate) struct Create {
+    pub(crate) id: ContainerId,
+    pub(crate) bundle: PathBuf,
+    pub(crate) rootfs: Vec<RootfsMount>,
+    pub(crate) stdio: StdioPaths,
+}
+
+/// A signal number that exists: 1 to 64, real-time signals included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Signal(i32);
+
+impl Signal {
+    pub(crate) const TERM: Self = Self(libc::SIGTERM);
+    pub(crate) const KILL: Self = Self(libc::SIGKILL);
+
+    /// Checks a number from outside.
+    pub(crate) fn new(number: u32) -> Result<Self, crate::error::Error> {
+        match i32::try_from(number) {
+            Ok(signal) if (1..=64).contains(&signal) => Ok(Self(signal)),
+            _ => Err(crate::error::Error::Signal(number)),
+        }
+    }
+
+    pub(crate) fn number(self) -> i32 {
+        self.0
+    }
+}
+
+/// The answer to a [`Command`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reply {
+    /// Done; there is nothing to say.
+    Done,
+    /// The host pid that stands for the container.
+    Pid(u32),
+    /// The container is gone; how it had ended.
+    Deleted { pid: u32, exit: Exit },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_is_a_number_from_1_to_64() {
+        for bad in [0, 65, 1 << 31, u32::MAX] {
+            assert!(Signal::new(bad).is_err(), "{bad}");
+        }
+        assert_eq!(Signal::new(64).unwrap().number(), 64);
+    }
+}

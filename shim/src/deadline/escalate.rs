@@ -1,0 +1,78 @@
+//! Ending a sandbox for good: each step has its own limit, and none trusts the one before.
+
+use std::{sync::Arc, time::Duration};
+
+use runsc_bridge::{ContainerId, ControlSocket, SignalScope};
+
+use crate::{cgroup::Cgroup, command::Signal, process::PidFd};
+
+/// The sentry gets this long to end its guests in order.
+const SOCKET_LIMIT: Duration = Duration::from_millis(200);
+/// How long a killed process may take to be gone before the next step.
+const STEP: Duration = Duration::from_millis(20);
+/// A process in uninterruptible sleep is killed again, this often.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Everything by which a sandbox can be ended.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) control: ControlSocket,
+    /// The root container, whose end is the sandbox's.
+    pub(crate) root: ContainerId,
+    pub(crate) sandbox: Arc<PidFd>,
+    pub(crate) gofers: Vec<Arc<PidFd>>,
+    pub(crate) cgroup: Cgroup,
+}
+
+/// Which step ended a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    Socket,
+    Process,
+    Cgroup,
+}
+
+impl Target {
+    /// Ends the sandbox and returns once none of its processes is left. Never gives up.
+    pub(crate) async fn end(self) -> Step {
+        let _ = self.control.signal(&self.root, Signal::KILL.number(), SignalScope::All, SOCKET_LIMIT).await;
+        if self.is_gone_within(STEP).await {
+            return Step::Socket;
+        }
+        self.kill_processes();
+        if self.is_gone_within(STEP).await {
+            return Step::Process;
+        }
+        let mut announced = false;
+        loop {
+            self.kill_processes();
+            self.cgroup.kill();
+            if self.is_gone_within(AGAIN).await {
+                return Step::Cgroup;
+            }
+            if !announced {
+                announced = true;
+                log::error!("the sandbox survives SIGKILL, in uninterruptible sleep perhaps: trying on");
+            }
+        }
+    }
+
+    /// Sends SIGKILL to the sandbox and its gofers.
+    pub(crate) fn kill_processes(&self) {
+        self.sandbox.kill();
+        self.gofers.iter().for_each(|gofer| gofer.kill());
+    }
+
+    fn is_gone(&self) -> bool {
+        self.sandbox.has_ended() && self.gofers.iter().all(|g| g.has_ended()) && !self.cgroup.is_populated()
+    }
+
+    async fn is_gone_within(&self, limit: Duration) -> bool {
+        let gone = async {
+            while !self.is_gone() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(limit, gone).await.is_ok()
+    }
+}

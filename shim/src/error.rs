@@ -1,0 +1,153 @@
+//! Why a request failed, and the one place that decides which code containerd sees.
+
+use runsc_bridge::{IdError, Kind, RunscError};
+use thiserror::Error;
+
+use crate::{lifecycle::Phase, rootfs::RootfsError, spec::SpecError, stdio::fifo::StdioError};
+
+/// The codes containerd tells apart. Never UNKNOWN: it means "task gone" to nobody and "retry" to everybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    InvalidArgument,
+    NotFound,
+    AlreadyExists,
+    FailedPrecondition,
+    DeadlineExceeded,
+    Unavailable,
+    Unimplemented,
+    Internal,
+}
+
+/// A request that failed.
+#[derive(Debug, Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Id(#[from] IdError),
+    #[error("bundle {0:?} is not an absolute path")]
+    Bundle(String),
+    #[error("signal {0} is not between 1 and 64")]
+    Signal(u32),
+    #[error("{what} {id:?} is unknown")]
+    NotFound { what: &'static str, id: String },
+    #[error("container {0:?} exists already")]
+    AlreadyExists(String),
+    #[error("container {id:?} is {phase:?}: {request} is not possible")]
+    Phase { id: String, phase: Phase, request: &'static str },
+    #[error("pod {pod:?} has used up its time of {limit}: nothing starts in it any more")]
+    Expired { pod: String, limit: String },
+    #[error("sandbox {0:?} doesn't run")]
+    NoSandbox(String),
+    #[error("cgroup {path:?} of container {id:?} has members already: a sandbox needs one of its own")]
+    CgroupInUse { id: String, path: String },
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    #[error(transparent)]
+    Annotation(#[from] curfew_config::AnnotationError),
+    #[error(transparent)]
+    Stdio(#[from] StdioError),
+    #[error(transparent)]
+    Rootfs(#[from] RootfsError),
+    #[error(transparent)]
+    Runsc(#[from] RunscError),
+    #[error("{0} is not supported")]
+    Unimplemented(&'static str),
+    #[error("{doing}: {source}")]
+    System { doing: &'static str, source: std::io::Error },
+    #[error("{0}")]
+    Internal(&'static str),
+}
+
+impl Error {
+    /// A failed system call, with what it was for.
+    pub(crate) fn system(doing: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::System { doing, source }
+    }
+
+    /// The code containerd gets.
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            Self::Id(_) | Self::Bundle(_) | Self::Signal(_) | Self::Spec(_) | Self::Annotation(_) => {
+                Code::InvalidArgument
+            }
+            Self::Stdio(StdioError::Unsupported { .. }) => Code::Unimplemented,
+            Self::Stdio(_)
+            | Self::Rootfs(RootfsError::Target { .. } | RootfsError::OptionsTooLong { .. }) => {
+                Code::InvalidArgument
+            }
+            Self::NotFound { .. } => Code::NotFound,
+            Self::AlreadyExists(_) => Code::AlreadyExists,
+            Self::Phase { .. } | Self::Expired { .. } | Self::NoSandbox(_) | Self::CgroupInUse { .. } => {
+                Code::FailedPrecondition
+            }
+            Self::Runsc(error) => code_of_runsc(error.kind),
+            Self::Unimplemented(_) => Code::Unimplemented,
+            Self::Rootfs(_) | Self::System { .. } | Self::Internal(_) => Code::Internal,
+        }
+    }
+}
+
+fn code_of_runsc(kind: Kind) -> Code {
+    match kind {
+        // The node is set up wrongly: asking again won't help until somebody changes that.
+        Kind::BinaryMissing | Kind::NotExecutable | Kind::TooOld | Kind::NotRunsc | Kind::FlagNotAllowed => {
+            Code::FailedPrecondition
+        }
+        Kind::NotStarted => Code::FailedPrecondition,
+        Kind::TimedOut => Code::DeadlineExceeded,
+        Kind::NoSuchContainer | Kind::NoSuchProcess => Code::NotFound,
+        Kind::ProgramNotFound | Kind::BadSpec => Code::InvalidArgument,
+        Kind::SandboxGone => Code::Unavailable,
+        Kind::UnknownMethod | Kind::Protocol | Kind::Failed => Code::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_runscs_failures_has_its_code() {
+        for (kind, code) in [
+            (Kind::BinaryMissing, Code::FailedPrecondition),
+            (Kind::NotExecutable, Code::FailedPrecondition),
+            (Kind::TooOld, Code::FailedPrecondition),
+            (Kind::NotRunsc, Code::FailedPrecondition),
+            (Kind::FlagNotAllowed, Code::FailedPrecondition),
+            (Kind::NotStarted, Code::FailedPrecondition),
+            (Kind::TimedOut, Code::DeadlineExceeded),
+            (Kind::NoSuchContainer, Code::NotFound),
+            (Kind::NoSuchProcess, Code::NotFound),
+            (Kind::ProgramNotFound, Code::InvalidArgument),
+            (Kind::BadSpec, Code::InvalidArgument),
+            (Kind::SandboxGone, Code::Unavailable),
+            (Kind::UnknownMethod, Code::Internal),
+            (Kind::Protocol, Code::Internal),
+            (Kind::Failed, Code::Internal),
+        ] {
+            let error = Error::from(RunscError::new("create", "c", kind, "x"));
+            assert_eq!(error.code(), code, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn bad_input_is_told_from_a_wrong_moment_and_from_our_own_fault() {
+        let phase = Error::Phase { id: "c".into(), phase: Phase::Running, request: "Delete" };
+        let stdio = StdioError::NotAbsolute { stream: "stdin", path: "x".into() };
+        let scheme = StdioError::Unsupported { stream: "stdin", uri: "binary:///x".into() };
+        for (error, code) in [
+            (Error::Signal(65), Code::InvalidArgument),
+            (Error::Id(IdError::Empty { what: "id" }), Code::InvalidArgument),
+            (Error::NotFound { what: "container", id: "c".into() }, Code::NotFound),
+            (Error::AlreadyExists("c".into()), Code::AlreadyExists),
+            (phase, Code::FailedPrecondition),
+            (Error::Expired { pod: "p".into(), limit: "1s".into() }, Code::FailedPrecondition),
+            (Error::NoSandbox("s".into()), Code::FailedPrecondition),
+            (Error::Stdio(stdio), Code::InvalidArgument),
+            (Error::Stdio(scheme), Code::Unimplemented),
+            (Error::Unimplemented("Pause"), Code::Unimplemented),
+            (Error::Internal("x"), Code::Internal),
+        ] {
+            assert_eq!(error.code(), code, "{error}");
+        }
+    }
+}

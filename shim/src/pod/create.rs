@@ -1,0 +1,305 @@
+//! Create: from containerd's request to a container that waits for its Start.
+
+use std::{sync::Arc, time::Duration};
+
+use runsc_bridge::{ContainerId, ControlSocket, CreateCall, state_file};
+use tokio::sync::oneshot;
+
+use super::{
+    Input, Pod, Sandbox, Tools,
+    container::{Container, Responder},
+    group::Role,
+};
+use crate::{
+    cgroup::Cgroup,
+    command::{Create, Reply},
+    error::Error,
+    events::Event,
+    lifecycle::{Effect, Phase, Trigger},
+    process::{PidFd, ProcessName, STATUS_KILLED, exit_code},
+    record::{BundleNote, ContainerRecord},
+    rootfs,
+    spec::{self, Spec},
+    stdio::fifo::ContainerStdio,
+};
+
+/// How long what a failed create left behind may take to die.
+const CLEANING: Duration = Duration::from_secs(5);
+
+/// What `runsc create` made.
+pub(super) struct Created {
+    sandbox: Option<NewSandbox>,
+    gofer: Option<(ProcessName, PidFd)>,
+}
+
+struct NewSandbox {
+    name: ProcessName,
+    process: PidFd,
+    exit: oneshot::Receiver<std::process::ExitStatus>,
+    control: ControlSocket,
+    cgroup: Cgroup,
+}
+
+impl Pod {
+    pub(super) fn create(&mut self, request: Create, responder: Responder) {
+        let id = request.id.clone();
+        match self.begin_create(request) {
+            Err(error) => {
+                log::warn!(container = id.as_str(); "create refused: {error}");
+                let _ = responder.send(Err(error));
+            }
+            Ok(stdio) => {
+                if let Some(container) = self.containers.get_mut(&id) {
+                    container.waiting.push(responder);
+                    let (tools, work) = (self.tools.clone(), CreateWork::of(container));
+                    self.spawn(async move {
+                        let result = run_create(&tools, &work, &stdio).await;
+                        Input::Created(id, stdio, result)
+                    });
+                }
+            }
+        }
+    }
+
+    /// All that can be done at once, and undone at once.
+    fn begin_create(&mut self, request: Create) -> Result<ContainerStdio, Error> {
+        if self.containers.contains_key(&request.id) {
+            return Err(Error::AlreadyExists(request.id.to_string()));
+        }
+        self.refuse_if_expired()?;
+        let own_cgroup = self.tools.dir.own_cgroup(request.id.as_str());
+        let spec = spec::complete(&request.bundle, &own_cgroup)?;
+        let role = self.role_of(&request.id, &spec)?;
+        self.decide_policy(&spec)?;
+        let cgroup =
+            Cgroup::planned(&spec.cgroups_path).map_err(Error::system("reading the cgroup mounts"))?;
+        if role.is_root() && cgroup.is_populated() {
+            return Err(Error::CgroupInUse { id: request.id.to_string(), path: spec.cgroups_path });
+        }
+        let stdio = ContainerStdio::open(&request.stdio)?;
+        self.note_container(&request, &cgroup)?;
+        if let Err(error) = rootfs::mount_all(&rootfs::mount_point(&request.bundle), &request.rootfs) {
+            self.forget_record(&request.id);
+            return Err(error.into());
+        }
+        let container = Container::creating(request, role, cgroup);
+        self.containers.insert(container.id.clone(), container);
+        Ok(stdio)
+    }
+
+    fn role_of(&self, id: &ContainerId, spec: &Spec) -> Result<Role, Error> {
+        let role = Role::of(id, &spec.annotations)?;
+        if role.sandbox(id)? != self.record.sandbox {
+            return Err(Error::Internal("the container belongs to another sandbox than this shim's"));
+        }
+        if role.is_root() && self.sandbox.is_some() {
+            return Err(Error::AlreadyExists(id.to_string()));
+        }
+        if !role.is_root() && self.sandbox.as_ref().is_none_or(|sandbox| sandbox.process.has_ended()) {
+            return Err(Error::NoSandbox(self.record.sandbox.to_string()));
+        }
+        Ok(role)
+    }
+
+    /// The first Create decides what the whole pod gets, for its life.
+    fn decide_policy(&mut self, spec: &Spec) -> Result<(), Error> {
+        if self.record.pod_policy.is_none() {
+            let annotations = spec.annotations.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+            let policy = self.record.policy.for_pod(annotations)?;
+            for clamp in &policy.clamped {
+                log::warn!(pod = self.record.sandbox.as_str(); "{clamp}");
+            }
+            self.record.pod_policy = Some(policy);
+        }
+        Ok(())
+    }
+
+    /// Writes down where the container will be, before anything of it exists.
+    fn note_container(&mut self, request: &Create, cgroup: &Cgroup) -> Result<(), Error> {
+        let noted = ContainerRecord {
+            bundle: request.bundle.clone(),
+            cgroup: cgroup.clone(),
+            ..ContainerRecord::default()
+        };
+        self.record.containers.insert(request.id.to_string(), noted);
+        let note = BundleNote { sandbox_dir: self.tools.dir.path().to_owned(), exit: None };
+        let written = self
+            .write_record()
+            .and_then(|()| note.write(&request.bundle).map_err(Error::system("writing to the bundle")));
+        if written.is_err() {
+            self.forget_record(&request.id);
+        }
+        written
+    }
+
+    pub(super) fn forget_record(&mut self, id: &ContainerId) {
+        self.record.containers.remove(id.as_str());
+        if let Err(error) = self.write_record() {
+            log::error!(container = id.as_str(); "{error}");
+        }
+    }
+
+    pub(super) fn created(
+        &mut self,
+        id: &ContainerId,
+        stdio: ContainerStdio,
+        result: Result<Created, Error>,
+    ) {
+        let result = result.map(|created| self.take_created(id, created));
+        let Some(container) = self.containers.get_mut(id) else { return };
+        container.stdio = Some(stdio);
+        let trigger = if result.is_ok() { Trigger::CreateSucceeded } else { Trigger::CreateFailed };
+        match (container.transition(trigger), result) {
+            (Ok(Effect::Forget), Err(error)) => self.forget_container(id, error),
+            (Ok(effect), _) => {
+                self.announce_created(id);
+                if effect == Effect::EndUnstarted {
+                    self.end_unstarted(id);
+                } else if self.sandbox.as_ref().is_none_or(|sandbox| sandbox.process.has_ended()) {
+                    self.exited(id, STATUS_KILLED);
+                }
+            }
+            (Err(error), _) => log::error!(container = id.as_str(); "{error}"),
+        }
+    }
+
+    fn take_created(&mut self, id: &ContainerId, created: Created) {
+        if let Some(new) = created.sandbox {
+            self.record.process = Some(new.name);
+            if let Some(container) = self.containers.get_mut(id) {
+                container.cgroup = std::mem::take(&mut container.cgroup).union(new.cgroup.clone());
+            }
+            self.sandbox =
+                Some(Sandbox { process: Arc::new(new.process), control: new.control, cgroup: new.cgroup });
+            self.spawn(async move {
+                let status = new.exit.await.map_or(STATUS_KILLED, exit_code);
+                Input::SandboxExited(status)
+            });
+        }
+        let pid = self.record.process.map_or(0, |name| name.pid.unsigned_abs());
+        let noted = self.record.containers.get_mut(id.as_str());
+        if let (Some(container), Some(noted)) = (self.containers.get_mut(id), noted) {
+            container.pid = pid;
+            noted.cgroup = container.cgroup.clone();
+            if let Some((name, gofer)) = created.gofer {
+                noted.gofer = Some(name);
+                container.gofer = Some(Arc::new(gofer));
+            }
+        }
+        if let Err(error) = self.write_record() {
+            // The cgroup was written down before: `delete` still finds everything through it.
+            log::error!(container = id.as_str(); "{error}");
+        }
+    }
+
+    fn announce_created(&mut self, id: &ContainerId) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        self.events.publish(Event::Create {
+            id: id.to_string(),
+            pid: container.pid,
+            bundle: container.bundle.clone(),
+            rootfs: container.rootfs.clone(),
+            stdio: container.stdio_paths.clone(),
+        });
+        container.answer(Reply::Pid(container.pid));
+    }
+
+    fn forget_container(&mut self, id: &ContainerId, error: Error) {
+        log::warn!(container = id.as_str(); "create failed: {error}");
+        let Some(container) = self.containers.remove(id) else { return };
+        if let Err(error) = rootfs::unmount_all(&rootfs::mount_point(&container.bundle)) {
+            log::error!(container = id.as_str(); "{error}");
+        }
+        self.forget_record(id);
+        if let Some(responder) = container.waiting.into_iter().next() {
+            let _ = responder.send(Err(error));
+        }
+        for responder in container.waiting_kill {
+            let _ = responder.send(Err(Error::NotFound { what: "container", id: id.to_string() }));
+        }
+    }
+}
+
+struct CreateWork {
+    id: ContainerId,
+    bundle: std::path::PathBuf,
+    cgroup: Cgroup,
+    is_root: bool,
+}
+
+impl CreateWork {
+    fn of(container: &Container) -> Self {
+        debug_assert_eq!(container.phase, Phase::Creating);
+        Self {
+            id: container.id.clone(),
+            bundle: container.bundle.clone(),
+            cgroup: container.cgroup.clone(),
+            is_root: container.role.is_root(),
+        }
+    }
+}
+
+/// Creates the container, or cleans up what the attempt left.
+async fn run_create(tools: &Tools, work: &CreateWork, stdio: &ContainerStdio) -> Result<Created, Error> {
+    let result = create_and_find(tools, work, stdio).await;
+    if result.is_err() {
+        clean_failed_create(tools, work).await;
+    }
+    result
+}
+
+async fn create_and_find(tools: &Tools, work: &CreateWork, stdio: &ContainerStdio) -> Result<Created, Error> {
+    if work.is_root {
+        tools.cli.require_supported(tools.calls.probe).await?;
+    }
+    let call = CreateCall {
+        container: &work.id,
+        bundle: &work.bundle,
+        stdio: work.is_root.then(|| stdio.guest()),
+        limit: tools.calls.create,
+    };
+    tools.cli.create(call).await?;
+    find_created(tools, work)
+}
+
+/// Takes hold of the processes that runsc left running, while nothing can reap them in between.
+fn find_created(tools: &Tools, work: &CreateWork) -> Result<Created, Error> {
+    let sandbox_id = &tools.sandbox;
+    let state = state_file::read(tools.cli.paths(), sandbox_id, &work.id)?;
+    let gone = Error::system("finding the new sandbox's process");
+    let sandbox = if work.is_root {
+        let process = PidFd::open(state.sandbox_pid).map_err(gone)?;
+        Some(NewSandbox {
+            name: ProcessName::of(state.sandbox_pid)
+                .map_err(Error::system("naming the new sandbox's process"))?,
+            process,
+            exit: tools.reaper.exit_of_adopted(state.sandbox_pid),
+            control: ControlSocket::open(tools.cli.paths(), sandbox_id)?,
+            cgroup: Cgroup::of_process(state.sandbox_pid)
+                .map_err(Error::system("reading the sandbox's cgroup"))?,
+        })
+    } else {
+        None
+    };
+    let gofer = ProcessName::of(state.gofer_pid).ok().and_then(|name| Some((name, name.open()?)));
+    Ok(Created { sandbox, gofer })
+}
+
+async fn clean_failed_create(tools: &Tools, work: &CreateWork) {
+    let id = work.id.as_str();
+    if work.is_root {
+        // A runsc that was killed in the middle leaves processes without a state file.
+        if !work.cgroup.kill_until_empty(CLEANING).await {
+            log::error!(container = id; "processes of a failed create survive SIGKILL");
+        }
+        if let Err(error) = tools.dir.reset_runsc_root() {
+            log::error!(container = id; "cannot clean up after a failed create: {error}");
+        }
+    } else if let Err(error) = tools.cli.delete(&work.id, tools.calls.delete).await {
+        log::error!(container = id; "cannot clean up after a failed create: {error}");
+    }
+    if let Err(error) = work.cgroup.remove() {
+        log::error!(container = id; "cannot clean up after a failed create: {error}");
+    }
+    let _ = std::fs::remove_file(tools.cli.paths().log(&work.id));
+}

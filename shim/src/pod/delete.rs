@@ -1,0 +1,136 @@
+//! Delete: after it nothing of the container is left on the node.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use runsc_bridge::ContainerId;
+
+use super::{Input, Pod, Tools, container::Responder};
+use crate::{
+    cgroup::Cgroup,
+    command::Reply,
+    error::Error,
+    events::Event,
+    lifecycle::{Effect, Phase, Trigger},
+    process::{Exit, PidFd, STATUS_KILLED},
+    rootfs,
+};
+
+/// How long processes of a sandbox that has ended may take to be gone before they are killed.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// How long killed processes may take.
+const KILLING: Duration = Duration::from_secs(5);
+
+impl Pod {
+    pub(super) fn delete(&mut self, id: &ContainerId, responder: Responder) {
+        let never_started = self.containers.get(id).is_some_and(|c| c.phase == Phase::Created);
+        let effect = self.container_mut(id).and_then(|container| container.transition(Trigger::Delete));
+        match effect {
+            Err(error) => drop(responder.send(Err(error))),
+            Ok(effect) => {
+                if let Some(container) = self.containers.get_mut(id) {
+                    container.waiting.push(responder);
+                    if never_started {
+                        container.exit.send_replace(Some(Exit::now(STATUS_KILLED)));
+                    }
+                }
+                if effect == Effect::RunDelete {
+                    self.run_delete(id);
+                }
+            }
+        }
+    }
+
+    fn run_delete(&mut self, id: &ContainerId) {
+        let sandbox = self.sandbox.as_ref().map(|sandbox| sandbox.process.clone());
+        let Some(container) = self.containers.get_mut(id) else { return };
+        container.stdio = None;
+        let work = DeleteWork {
+            id: id.clone(),
+            rootfs: rootfs::mount_point(&container.bundle),
+            cgroup: container.cgroup.clone(),
+            gofer: container.gofer.clone(),
+            sandbox: sandbox.filter(|_| container.role.is_root()),
+        };
+        let tools = self.tools.clone();
+        self.spawn(async move {
+            let result = work.run(&tools).await;
+            Input::Deleted(work.id, result)
+        });
+    }
+
+    pub(super) fn deleted(&mut self, id: &ContainerId, result: Result<(), Error>) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        let trigger = if result.is_ok() { Trigger::DeleteSucceeded } else { Trigger::DeleteFailed };
+        match (container.transition(trigger), result) {
+            (Ok(Effect::AnnounceDeleted), _) => {
+                let exit = container.exit.borrow().unwrap_or_else(|| Exit::now(STATUS_KILLED));
+                let pid = container.pid;
+                self.events.publish(Event::Delete { id: id.to_string(), pid, exit });
+                container.answer(Reply::Deleted { pid, exit });
+                if container.role.is_root() {
+                    self.sandbox = None;
+                }
+                self.containers.remove(id);
+                self.forget_record(id);
+            }
+            (Ok(_), Err(error)) => {
+                log::error!(container = id.as_str(); "delete failed: {error}");
+                let mut waiting = std::mem::take(&mut container.waiting).into_iter();
+                if let Some(first) = waiting.next() {
+                    let _ = first.send(Err(error));
+                }
+                for other in waiting {
+                    let _ = other.send(Err(Error::Internal("the delete that this one joined has failed")));
+                }
+            }
+            (transition, _) => {
+                if let Err(error) = transition {
+                    log::error!(container = id.as_str(); "{error}");
+                }
+            }
+        }
+    }
+}
+
+/// What is to be removed.
+struct DeleteWork {
+    id: ContainerId,
+    rootfs: PathBuf,
+    cgroup: Cgroup,
+    gofer: Option<Arc<PidFd>>,
+    /// For a root container, whose end is the sandbox's.
+    sandbox: Option<Arc<PidFd>>,
+}
+
+impl DeleteWork {
+    /// Ends with our own look at the host, not with runsc's word.
+    async fn run(&self, tools: &Tools) -> Result<(), Error> {
+        if let Some(sandbox) = &self.sandbox {
+            // Already dead, unless the container was never started.
+            end(sandbox, Duration::ZERO).await?;
+        }
+        tools.cli.delete(&self.id, tools.calls.delete).await?;
+        if let Some(gofer) = &self.gofer {
+            end(gofer, PATIENCE).await?;
+        }
+        if self.sandbox.is_some() && !self.cgroup.kill_until_empty(KILLING).await {
+            return Err(Error::Internal("processes in the sandbox's cgroup survive SIGKILL"));
+        }
+        self.cgroup.remove().map_err(Error::system("removing the cgroup"))?;
+        rootfs::unmount_all(&self.rootfs)?;
+        let _ = std::fs::remove_file(tools.cli.paths().log(&self.id));
+        Ok(())
+    }
+}
+
+/// Waits for a process to end, and kills it after `patience`.
+async fn end(process: &PidFd, patience: Duration) -> Result<(), Error> {
+    if process.ended_within(patience).await {
+        return Ok(());
+    }
+    process.kill();
+    if process.ended_within(KILLING).await {
+        return Ok(());
+    }
+    Err(Error::Internal("a process of the sandbox survives SIGKILL"))
+}

@@ -1,0 +1,44 @@
+//! Exits: seen by whoever is first, recorded and published once.
+
+use runsc_bridge::ContainerId;
+
+use super::Pod;
+use crate::{
+    events::Event,
+    lifecycle::{Effect, Trigger},
+    process::{Exit, STATUS_KILLED, STATUS_TIMED_OUT},
+};
+
+impl Pod {
+    /// The program of container `id` has ended with `status`.
+    pub(super) fn exited(&mut self, id: &ContainerId, status: u32) {
+        // What still ran when the time was up ends with 124, whatever it made of being told.
+        let status = if self.deadline.has_expired() { STATUS_TIMED_OUT } else { status };
+        let Some(container) = self.containers.get_mut(id) else { return };
+        match container.transition(Trigger::Exited) {
+            Ok(Effect::RecordExit) => {
+                let exit = Exit::now(status);
+                // Closing the keepers is what containerd reads as the end of the output.
+                container.stdio = None;
+                self.events.publish(Event::Exit { id: id.to_string(), pid: container.pid, exit });
+                container.exit.send_replace(Some(exit));
+                log::info!(container = id.as_str(); "ended with {status}");
+                self.end_if_no_workload_is_left();
+            }
+            Ok(Effect::HoldExit) => container.held_exit = Some(status),
+            Ok(_) => {}
+            Err(error) => log::error!(container = id.as_str(); "{error}"),
+        }
+    }
+
+    /// The sandbox's process has ended: with the root container's status, and with every container of the pod.
+    pub(super) fn sandbox_exited(&mut self, status: u32) {
+        let root = self.record.sandbox.root_container();
+        let others: Vec<ContainerId> = self.containers.keys().filter(|id| **id != root).cloned().collect();
+        for id in others {
+            self.exited(&id, STATUS_KILLED);
+        }
+        self.exited(&root, status);
+        self.deadline.disarm();
+    }
+}

@@ -1,0 +1,84 @@
+//! How CRI tells a pod's sandbox from its containers. Its annotation keys are known here only.
+
+use std::collections::BTreeMap;
+
+use runsc_bridge::{ContainerId, IdError, SandboxId};
+
+const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
+const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
+
+/// A container's place in its pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// A container without a pod: a pod of one, whose program is the workload.
+    Plain,
+    /// The pod's sandbox container, which holds its namespaces and does no work.
+    Pause,
+    /// A container in a pod's sandbox.
+    Workload { sandbox: SandboxId },
+}
+
+impl Role {
+    /// Reads the role of container `id` from its annotations.
+    ///
+    /// # Errors
+    /// A sandbox id that is none.
+    pub(crate) fn of(id: &ContainerId, annotations: &BTreeMap<String, String>) -> Result<Self, IdError> {
+        let Some(sandbox) = annotations.get(SANDBOX_ID).filter(|sandbox| !sandbox.is_empty()) else {
+            return Ok(Self::Plain);
+        };
+        let sandbox = SandboxId::new(sandbox)?;
+        if sandbox.as_str() == id.as_str() {
+            return Ok(Self::Pause);
+        }
+        // runsc decides by the type alone, so a container that names a sandbox without it would become one itself.
+        Ok(match annotations.get(CONTAINER_TYPE).map(String::as_str) {
+            Some("container") => Self::Workload { sandbox },
+            _ => Self::Plain,
+        })
+    }
+
+    /// The sandbox that container `id` lives in.
+    pub(crate) fn sandbox(&self, id: &ContainerId) -> Result<SandboxId, IdError> {
+        match self {
+            Self::Workload { sandbox } => Ok(sandbox.clone()),
+            Self::Plain | Self::Pause => SandboxId::new(id.as_str()),
+        }
+    }
+
+    /// Whether the container is its sandbox's root container.
+    pub(crate) fn is_root(&self) -> bool {
+        matches!(self, Self::Plain | Self::Pause)
+    }
+
+    /// Whether the container's program is what the deadline is about.
+    pub(crate) fn is_workload(&self) -> bool {
+        matches!(self, Self::Plain | Self::Workload { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn role(id: &str, annotations: &[(&str, &str)]) -> Result<Role, IdError> {
+        let annotations = annotations.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        Role::of(&ContainerId::new(id).unwrap(), &annotations)
+    }
+
+    #[test]
+    fn cris_annotations_make_the_role() {
+        assert_eq!(role("a", &[]), Ok(Role::Plain));
+        assert_eq!(role("a", &[(SANDBOX_ID, "a"), (CONTAINER_TYPE, "sandbox")]), Ok(Role::Pause));
+        let sandbox = SandboxId::new("p").unwrap();
+        assert_eq!(
+            role("a", &[(SANDBOX_ID, "p"), (CONTAINER_TYPE, "container")]),
+            Ok(Role::Workload { sandbox })
+        );
+    }
+
+    #[test]
+    fn a_sandbox_id_that_is_none_is_refused() {
+        assert!(role("a", &[(SANDBOX_ID, "../x"), (CONTAINER_TYPE, "container")]).is_err());
+    }
+}

@@ -1,0 +1,113 @@
+//! Kill: a signal reaches its process, or the caller learns that there is none.
+
+use std::{sync::Arc, time::Duration};
+
+use runsc_bridge::{ContainerId, ControlSocket, Kind, SignalScope};
+
+use super::{Pod, container::Responder};
+use crate::{
+    command::{Reply, Signal},
+    deadline::escalate::Target,
+    error::Error,
+    lifecycle::{Effect, Phase, Trigger},
+    process::{PidFd, STATUS_KILLED},
+};
+
+impl Pod {
+    pub(super) fn kill(&mut self, id: &ContainerId, signal: Signal, all: bool, responder: Responder) {
+        let effect = self.container_mut(id).and_then(|container| container.transition(Trigger::Kill));
+        match effect {
+            Err(error) => drop(responder.send(Err(error))),
+            Ok(Effect::EndUnstarted) => {
+                self.end_unstarted(id);
+                let _ = responder.send(Ok(Reply::Done));
+            }
+            Ok(Effect::SendSignal) => self.signal_started(id, signal, all, responder),
+            Ok(_) => {
+                if let Some(container) = self.containers.get_mut(id) {
+                    container.waiting_kill.push(responder);
+                }
+            }
+        }
+    }
+
+    fn signal_started(&mut self, id: &ContainerId, signal: Signal, all: bool, responder: Responder) {
+        let target = self.target();
+        let Some(container) = self.containers.get_mut(id) else { return };
+        if container.phase == Phase::Running {
+            return self.send_signal(id, signal, all, responder);
+        }
+        // While `runsc start` runs there may be no process yet; only the end of everything can't wait.
+        match target {
+            Some(target) if signal == Signal::KILL && container.role.is_root() => {
+                target.kill_processes();
+                let _ = responder.send(Ok(Reply::Done));
+            }
+            _ => container.held_signals.push((signal, all, responder)),
+        }
+    }
+
+    /// Ends a container whose program never ran, with 137. What there is of it goes at Delete.
+    pub(super) fn end_unstarted(&mut self, id: &ContainerId) {
+        let target = self.target();
+        let Some(container) = self.containers.get_mut(id) else { return };
+        for responder in container.waiting_kill.drain(..) {
+            let _ = responder.send(Ok(Reply::Done));
+        }
+        match target {
+            // The exit follows when the sandbox is reaped.
+            Some(target) if container.role.is_root() => target.kill_processes(),
+            _ => self.exited(id, STATUS_KILLED),
+        }
+    }
+
+    pub(super) fn send_signal(&self, id: &ContainerId, signal: Signal, all: bool, responder: Responder) {
+        let Some(sandbox) = &self.sandbox else {
+            let _ = responder.send(Err(Error::NoSandbox(self.record.sandbox.to_string())));
+            return;
+        };
+        let is_root = self.containers.get(id).is_some_and(|container| container.role.is_root());
+        let delivery = Delivery {
+            control: sandbox.control.clone(),
+            sandbox: sandbox.process.clone(),
+            // Only the root container's end is the sandbox's: for the others nothing on the host may be killed.
+            last_resort: self.target().filter(|_| is_root && signal == Signal::KILL),
+            id: id.clone(),
+            signal,
+            scope: if all { SignalScope::All } else { SignalScope::Init },
+            limit: self.tools.calls.signal,
+        };
+        tokio::spawn(async move {
+            let _ = responder.send(delivery.run().await.map(|()| Reply::Done));
+        });
+    }
+}
+
+/// One signal on its way.
+struct Delivery {
+    control: ControlSocket,
+    sandbox: Arc<PidFd>,
+    last_resort: Option<Target>,
+    id: ContainerId,
+    signal: Signal,
+    scope: SignalScope,
+    limit: Duration,
+}
+
+impl Delivery {
+    async fn run(self) -> Result<(), Error> {
+        let sent = self.control.signal(&self.id, self.signal.number(), self.scope, self.limit).await;
+        let Err(error) = sent else { return Ok(()) };
+        if self.sandbox.has_ended() {
+            return Err(Error::NotFound { what: "process of container", id: self.id.to_string() });
+        }
+        match (self.last_resort, error.kind) {
+            (Some(target), Kind::TimedOut | Kind::SandboxGone) => {
+                log::warn!(container = self.id.as_str(); "the sandbox doesn't answer, killing it: {error}");
+                target.kill_processes();
+                Ok(())
+            }
+            _ => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The pod: one task owns its state, everybody else sends it requests and reads what it publishes.
+//!
+//! The task never waits for runsc, for the sandbox or for a caller. It starts the work, moves the container to a phase
+//! that says so, and takes the outcome as one more message. So a Kill is seen while a slow create runs, and `State`
+//! never queues behind one. A caller that goes away changes nothing.
+
+mod container;
+mod create;
+mod delete;
+mod exit;
+pub(crate) mod group;
+mod kill;
+mod start;
+mod time_limit;
+pub(crate) mod view;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use curfew_config::Calls;
+use runsc_bridge::{Cli, ContainerId, ControlSocket, SandboxId};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use self::{
+    container::{Container, Responder},
+    view::{ContainerView, PodView},
+};
+use crate::{
+    cgroup::Cgroup,
+    command::{Command, Reply},
+    deadline::{
+        Deadline, Stage,
+        escalate::{Step, Target},
+    },
+    error::Error,
+    events::EventQueue,
+    process::PidFd,
+    reaper::Reaper,
+    record::SandboxRecord,
+    sandbox_dir::SandboxDir,
+    stdio::fifo::ContainerStdio,
+};
+
+/// A shim whose pod stays empty for so long was forgotten by containerd: it would never be asked to shut down.
+const FORGOTTEN: Duration = Duration::from_secs(120);
+
+/// What the pod task is told.
+enum Input {
+    Request(Command, Responder),
+    Created(ContainerId, ContainerStdio, Result<create::Created, Error>),
+    Started(ContainerId, ContainerStdio, Result<(), Error>),
+    Exited(ContainerId, u32),
+    SandboxExited(u32),
+    TimeLimitEnforced(Step),
+    Deleted(ContainerId, Result<(), Error>),
+}
+
+/// What the work that the pod task starts needs, and never changes.
+pub(crate) struct Tools {
+    pub(crate) sandbox: SandboxId,
+    pub(crate) dir: SandboxDir,
+    pub(crate) cli: Cli,
+    pub(crate) calls: Calls,
+    pub(crate) reaper: Reaper,
+}
+
+/// The running sandbox.
+struct Sandbox {
+    process: Arc<PidFd>,
+    control: ControlSocket,
+    cgroup: Cgroup,
+}
+
+/// How the Task service reaches the pod.
+#[derive(Clone)]
+pub(crate) struct PodHandle {
+    inbox: mpsc::UnboundedSender<Input>,
+    view: watch::Receiver<PodView>,
+}
+
+impl PodHandle {
+    /// Has a command carried out and returns the answer. Dropping the future doesn't stop the work.
+    ///
+    /// # Errors
+    /// What the pod task answers.
+    pub(crate) async fn request(&self, command: Command) -> Result<Reply, Error> {
+        let (responder, reply) = oneshot::channel();
+        let gone = Error::Internal("the shim is shutting down");
+        if self.inbox.send(Input::Request(command, responder)).is_err() {
+            return Err(gone);
+        }
+        reply.await.unwrap_or(Err(gone))
+    }
+
+    /// What container `id` looks like now.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub(crate) fn container(&self, id: &ContainerId) -> Result<ContainerView, Error> {
+        let view = self.view.borrow();
+        view.get(id).cloned().ok_or_else(|| Error::NotFound { what: "container", id: id.to_string() })
+    }
+}
+
+/// The state of one pod.
+pub(crate) struct Pod {
+    tools: Arc<Tools>,
+    record: SandboxRecord,
+    containers: BTreeMap<ContainerId, Container>,
+    sandbox: Option<Sandbox>,
+    deadline: Deadline,
+    events: EventQueue,
+    inbox: mpsc::UnboundedReceiver<Input>,
+    outcomes: mpsc::UnboundedSender<Input>,
+    view: watch::Sender<PodView>,
+    shut_down: Option<Responder>,
+}
+
+impl Pod {
+    /// An empty pod.
+    ///
+    /// # Errors
+    /// The deadline's timer cannot be made.
+    pub(crate) fn new(
+        tools: Tools,
+        record: SandboxRecord,
+        events: EventQueue,
+    ) -> std::io::Result<(Self, PodHandle)> {
+        let (outcomes, inbox) = mpsc::unbounded_channel();
+        let (view, view_receiver) = watch::channel(PodView::default());
+        let handle = PodHandle { inbox: outcomes.clone(), view: view_receiver };
+        let pod = Self {
+            tools: Arc::new(tools),
+            record,
+            containers: BTreeMap::new(),
+            sandbox: None,
+            deadline: Deadline::new()?,
+            events,
+            inbox,
+            outcomes,
+            view,
+            shut_down: None,
+        };
+        Ok((pod, handle))
+    }
+
+    /// Serves the pod until it is empty and containerd asks to shut down. Returns whom to tell that it is done.
+    pub(crate) async fn run(mut self) -> Option<Responder> {
+        loop {
+            let empty = self.containers.is_empty();
+            tokio::select! {
+                input = self.inbox.recv() => match input {
+                    Some(input) => self.handle(input),
+                    None => return None,
+                },
+                () = self.deadline.due() => self.time_is_up(),
+                () = tokio::time::sleep(FORGOTTEN), if empty => {
+                    log::warn!("nothing has asked for the empty pod in {FORGOTTEN:?}: shutting down");
+                    return None;
+                }
+            }
+            self.publish_view();
+            if self.shut_down.is_some() {
+                return self.shut_down;
+            }
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        match input {
+            Input::Request(command, responder) => self.request(command, responder),
+            Input::Created(id, stdio, result) => self.created(&id, stdio, result),
+            Input::Started(id, stdio, result) => self.started(&id, stdio, result),
+            Input::Exited(id, status) => self.exited(&id, status),
+            Input::SandboxExited(status) => self.sandbox_exited(status),
+            Input::TimeLimitEnforced(step) => {
+                log::info!(pod = self.record.sandbox.as_str(); "the sandbox is gone, by {step:?}");
+            }
+            Input::Deleted(id, result) => self.deleted(&id, result),
+        }
+    }
+
+    fn request(&mut self, command: Command, responder: Responder) {
+        match command {
+            Command::Create(create) => self.create(create, responder),
+            Command::Start { id } => self.start(&id, responder),
+            Command::Kill { id, signal, all } => self.kill(&id, signal, all, responder),
+            Command::Delete { id } => self.delete(&id, responder),
+            // containerd asks after each container; only an empty pod has nothing left to do.
+            Command::Shutdown if self.containers.is_empty() => self.shut_down = Some(responder),
+            Command::Shutdown => drop(responder.send(Ok(Reply::Done))),
+        }
+    }
+
+    fn publish_view(&self) {
+        let view = self.containers.values().map(|c| (c.id.clone(), c.view())).collect();
+        self.view.send_replace(Arc::new(view));
+    }
+
+    /// Has `work` done and its outcome sent back.
+    fn spawn(&self, work: impl Future<Output = Input> + Send + 'static) {
+        let outcomes = self.outcomes.clone();
+        tokio::spawn(async move {
+            let outcome = work.await;
+            // The pod is gone: nobody is left to tell.
+            let _ = outcomes.send(outcome);
+        });
+    }
+
+    fn container_mut(&mut self, id: &ContainerId) -> Result<&mut Container, Error> {
+        self.containers.get_mut(id).ok_or_else(|| Error::NotFound { what: "container", id: id.to_string() })
+    }
+
+    /// What is needed to end the sandbox, whatever state it is in.
+    fn target(&self) -> Option<Target> {
+        let sandbox = self.sandbox.as_ref()?;
+        Some(Target {
+            control: sandbox.control.clone(),
+            root: self.record.sandbox.root_container(),
+            sandbox: sandbox.process.clone(),
+            gofers: self.containers.values().filter_map(|c| c.gofer.clone()).collect(),
+            cgroup: sandbox.cgroup.clone(),
+        })
+    }
+
+    fn refuse_if_expired(&self) -> Result<(), Error> {
+        if !self.deadline.has_expired() && !self.record.expired {
+            return Ok(());
+        }
+        let limit = curfew_config::units::format_duration(self.deadline.limit());
+        Err(Error::Expired { pod: self.record.sandbox.to_string(), limit })
+    }
+
+    /// Writes the record down. Without it `delete` would not find what to end, so the caller decides what that means.
+    fn write_record(&self) -> Result<(), Error> {
+        self.record.write(&self.tools.dir).map_err(Error::system("writing the sandbox record"))
+    }
+}

@@ -1,0 +1,129 @@
+//! Start: the program runs, and its end will be noticed.
+
+use std::{sync::Arc, time::Duration};
+
+use runsc_bridge::{ContainerId, ControlSocket, Kind, SignalScope, StartCall};
+
+use super::{Input, Pod, container::Responder};
+use crate::{
+    command::{Reply, Signal},
+    error::Error,
+    events::Event,
+    lifecycle::{Effect, Trigger},
+    process::{Exit, PidFd, STATUS_KILLED, exit_code},
+    stdio::fifo::ContainerStdio,
+};
+
+/// What a shell answers for a program that isn't there.
+const STATUS_NO_PROGRAM: u32 = 127;
+/// What runc and kubelet answer for a container that failed to start.
+const STATUS_START_FAILED: u32 = 128;
+/// The sandbox may be a moment behind its control socket, or the other way round.
+const WAIT_AGAIN: Duration = Duration::from_millis(20);
+
+impl Pod {
+    pub(super) fn start(&mut self, id: &ContainerId, responder: Responder) {
+        match self.begin_start(id) {
+            Err(error) => drop(responder.send(Err(error))),
+            Ok((stdio, is_root)) => {
+                if let Some(container) = self.containers.get_mut(id) {
+                    container.waiting.push(responder);
+                }
+                let (tools, id) = (self.tools.clone(), id.clone());
+                self.spawn(async move {
+                    let limit = tools.calls.start;
+                    let guest = (!is_root).then(|| stdio.guest());
+                    let result = tools.cli.start(StartCall { container: &id, stdio: guest, limit }).await;
+                    Input::Started(id, stdio, result.map_err(Error::from))
+                });
+            }
+        }
+    }
+
+    fn begin_start(&mut self, id: &ContainerId) -> Result<(ContainerStdio, bool), Error> {
+        let expired = self.refuse_if_expired();
+        let container = self.container_mut(id)?;
+        if !container.has_ended() {
+            expired?;
+        }
+        container.transition(Trigger::Start)?;
+        Ok((container.stdio.take().unwrap_or_default(), container.role.is_root()))
+    }
+
+    pub(super) fn started(&mut self, id: &ContainerId, mut stdio: ContainerStdio, result: Result<(), Error>) {
+        stdio.release_guest_ends();
+        let Some(container) = self.containers.get_mut(id) else { return };
+        container.stdio = Some(stdio);
+        let trigger = if result.is_ok() { Trigger::StartSucceeded } else { Trigger::StartFailed };
+        match (container.transition(trigger), result) {
+            (Ok(Effect::EndFailedStart), Err(error)) => self.end_failed_start(id, error),
+            (Ok(_), _) => self.announce_started(id),
+            (Err(error), _) => log::error!(container = id.as_str(); "{error}"),
+        }
+    }
+
+    fn announce_started(&mut self, id: &ContainerId) {
+        let Some(container) = self.containers.get_mut(id) else { return };
+        self.events.publish(Event::Start { id: id.to_string(), pid: container.pid });
+        container.answer(Reply::Pid(container.pid));
+        let (is_root, is_workload) = (container.role.is_root(), container.role.is_workload());
+        let held_exit = container.held_exit.take();
+        let held_signals = std::mem::take(&mut container.held_signals);
+        if is_workload {
+            self.arm_time_limit();
+        }
+        for (signal, all, responder) in held_signals {
+            self.send_signal(id, signal, all, responder);
+        }
+        match (held_exit, &self.sandbox) {
+            (Some(status), _) => self.exited(id, status),
+            (None, Some(sandbox)) if !is_root => {
+                let wait = wait_for_exit(sandbox.control.clone(), sandbox.process.clone(), id.clone());
+                self.spawn(wait);
+            }
+            // The root container's end is the sandbox's, which is reaped.
+            (None, _) => {}
+        }
+    }
+
+    /// A program that never ran has no start and no exit event, but whoever waits is told.
+    fn end_failed_start(&mut self, id: &ContainerId, error: Error) {
+        log::warn!(container = id.as_str(); "start failed: {error}");
+        let no_program = matches!(&error, Error::Runsc(e) if e.kind == Kind::ProgramNotFound);
+        let status = if no_program { STATUS_NO_PROGRAM } else { STATUS_START_FAILED };
+        let Some(container) = self.containers.get_mut(id) else { return };
+        container.exit.send_replace(Some(Exit::now(status)));
+        container.stdio = None;
+        let is_root = container.role.is_root();
+        for (_, _, responder) in container.held_signals.drain(..) {
+            let _ = responder.send(Err(Error::NotFound { what: "process of container", id: id.to_string() }));
+        }
+        let responder = container.waiting.pop();
+        if let (true, Some(target)) = (is_root, self.target()) {
+            target.kill_processes();
+        }
+        if let Some(responder) = responder {
+            let _ = responder.send(Err(error));
+        }
+    }
+}
+
+/// Waits for a sub-container's end through the control socket; a connection that waits costs nothing.
+async fn wait_for_exit(control: ControlSocket, sandbox: Arc<PidFd>, id: ContainerId) -> Input {
+    loop {
+        match control.wait(&id).await {
+            Ok(status) => {
+                // With a shared PID namespace its children live on, and hold its streams open.
+                let limit = Duration::from_secs(1);
+                let _ = control.signal(&id, Signal::KILL.number(), SignalScope::All, limit).await;
+                return Input::Exited(id, exit_code(status));
+            }
+            Err(_) if sandbox.has_ended() => return Input::Exited(id, STATUS_KILLED),
+            Err(error) if error.kind == Kind::SandboxGone => tokio::time::sleep(WAIT_AGAIN).await,
+            Err(error) => {
+                log::error!(container = id.as_str(); "lost sight of the container: {error}");
+                return Input::Exited(id, STATUS_KILLED);
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! A sandbox's directory on the node, and the lock that says whether its shim lives.
+//!
+//! ```text
+//! <state dir>/s/<16 hex>/  0700
+//!     lock         held by the shim for its life
+//!     record.json  what `delete` needs when the shim is gone
+//!     task.sock    the Task service
+//!     r/           runsc's --root
+//! ```
+//! The name is a hash of namespace and sandbox id, so that the socket's path has a known, short length.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    hash::Hasher,
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use runsc_bridge::{SandboxId, SandboxPaths};
+
+/// The path of a sandbox's directory and of what is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SandboxDir(PathBuf);
+
+/// Whether a sandbox's shim lives.
+#[derive(Debug)]
+pub(crate) enum Lock {
+    /// Nobody had the lock; now it is ours, until the last copy of the descriptor is closed.
+    Taken(File),
+    /// Another process has it: a living shim.
+    Held,
+}
+
+impl SandboxDir {
+    /// The directory of sandbox `id` in containerd's `namespace`, below `state_dir`.
+    pub(crate) fn of(state_dir: &Path, namespace: &str, id: &SandboxId) -> Self {
+        let mut hasher = fnv::FnvHasher::default();
+        hasher.write(namespace.as_bytes());
+        hasher.write(b"/");
+        hasher.write(id.as_str().as_bytes());
+        Self(state_dir.join("s").join(format!("{:016x}", hasher.finish())))
+    }
+
+    /// A directory whose path is known already.
+    pub(crate) fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn record(&self) -> PathBuf {
+        self.0.join("record.json")
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.0.join("task.sock")
+    }
+
+    /// A cgroup path for a container that brings none.
+    pub(crate) fn own_cgroup(&self, container: &str) -> String {
+        let name = self.0.file_name().unwrap_or_default().to_string_lossy();
+        format!("/curfew/{name}-{container}")
+    }
+
+    /// runsc's view of the directory.
+    pub(crate) fn runsc_paths(&self) -> SandboxPaths {
+        let state_dir = self.0.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
+        SandboxPaths::new(&self.0, &state_dir.join("shared"))
+    }
+
+    /// Makes the directory, and the ones above and beside it, with mode 0700.
+    ///
+    /// # Errors
+    /// Also for a directory in the way that isn't ours alone.
+    pub(crate) fn make(&self) -> io::Result<()> {
+        let paths = self.runsc_paths();
+        for directory in [paths.shared(), &self.0, paths.root()] {
+            DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+            let found = fs::symlink_metadata(directory)?;
+            let ours = found.is_dir() && found.uid() == nix::unistd::geteuid().as_raw();
+            if !ours || found.mode() & 0o022 != 0 {
+                let message = format!("{} must be a directory that only root can write", directory.display());
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Empties runsc's root of what a killed runsc left there.
+    ///
+    /// # Errors
+    /// What could not be removed or made again.
+    pub(crate) fn reset_runsc_root(&self) -> io::Result<()> {
+        let root = self.runsc_paths().root().to_owned();
+        fs::remove_dir_all(&root)?;
+        DirBuilder::new().mode(0o700).create(root)
+    }
+
+    /// Tries to take the lock, making the lock file if it is missing.
+    ///
+    /// # Errors
+    /// `NotFound` if the directory is missing.
+    pub(crate) fn lock(&self) -> io::Result<Lock> {
+        let path = self.0.join("lock");
+        loop {
+            let file = OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(&path)?;
+            let inode = file.metadata()?.ino();
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(Lock::Held),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+            // The directory may have been removed by the last holder and made anew since the file was opened.
+            if fs::metadata(&path).is_ok_and(|m| m.ino() == inode) {
+                return Ok(Lock::Taken(file));
+            }
+        }
+    }
+
+    /// Removes the directory and all that is in it. Taken out of the way first, so that a new sandbox of the same
+    /// name never meets a half-removed one.
+    ///
+    /// # Errors
+    /// What could not be removed; a directory that is gone already is fine.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        let aside = self.0.with_extension(format!("removed-{}", std::process::id()));
+        match fs::rename(&self.0, &aside) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(e),
+            Ok(()) => fs::remove_dir_all(&aside),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn made() -> (tempfile::TempDir, SandboxDir) {
+        let state = tempfile::tempdir().unwrap();
+        let dir = SandboxDir::of(state.path(), "k8s.io", &SandboxId::new("abc").unwrap());
+        dir.make().unwrap();
+        (state, dir)
+    }
+
+    #[test]
+    fn namespace_and_id_make_the_name() {
+        let of = |ns, id| SandboxDir::of(Path::new("/run/curfew"), ns, &SandboxId::new(id).unwrap());
+        assert_eq!(of("k8s.io", "a").path().file_name().unwrap().len(), 16);
+        assert_ne!(of("k8s.io", "a"), of("default", "a"));
+        assert_eq!(of("k8s.io", "a"), of("k8s.io", "a"));
+    }
+
+    #[test]
+    fn the_lock_tells_a_living_holder_from_a_dead_one() {
+        let (_state, dir) = made();
+        let Lock::Taken(held) = dir.lock().unwrap() else { panic!("nobody had it") };
+        assert!(matches!(dir.lock().unwrap(), Lock::Held));
+        drop(held);
+        assert!(matches!(dir.lock().unwrap(), Lock::Taken(_)));
+    }
+
+    #[test]
+    fn a_removed_directory_leaves_nothing_and_can_be_made_again_under_a_holder() {
+        let (state, dir) = made();
+        let held = dir.lock().unwrap();
+        dir.remove().unwrap();
+        assert_eq!(fs::read_dir(state.path().join("s")).unwrap().count(), 0);
+        dir.make().unwrap();
+        assert!(matches!(dir.lock().unwrap(), Lock::Taken(_)));
+        drop(held);
+        dir.remove().unwrap();
+        dir.remove().unwrap();
+    }
+
+    #[test]
+    fn a_state_directory_that_others_can_write_is_refused() {
+        let (state, dir) = made();
+        fs::set_permissions(state.path().join("shared"), Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(dir.make().unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+    }
+}

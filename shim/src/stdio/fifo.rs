@@ -1,0 +1,183 @@
+//! containerd's FIFOs, handed to the sandbox as they are: the shim copies nothing.
+//!
+//! Each FIFO is opened twice. The *keeper*, read-write, holds it open so that a containerd restart breaks no writer and
+//! no reader sees an early end. The *guest's end* is a description of its own, one way only, and blocking: the guest
+//! sees O_NONBLOCK, and a `cat` dies of it.
+
+use std::{
+    io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::FileTypeExt,
+    },
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl, open},
+    sys::stat::Mode,
+};
+use runsc_bridge::GuestStdio;
+use thiserror::Error;
+
+use super::StdioPaths;
+
+/// A stream that cannot be opened as asked.
+#[derive(Debug, Error)]
+pub(crate) enum StdioError {
+    /// A kind of stream that this version doesn't serve.
+    #[error("{stream} {uri:?}: only FIFOs are supported")]
+    Unsupported { stream: &'static str, uri: String },
+    /// A path that could mean another file at another time.
+    #[error("{stream} {path:?} is not an absolute path")]
+    NotAbsolute { stream: &'static str, path: String },
+    /// A directory, a link, a regular file.
+    #[error("{stream} {} is not a FIFO of ours", path.display())]
+    NotFifo { stream: &'static str, path: PathBuf },
+    /// It cannot be opened.
+    #[error("cannot open {stream} {}: {source}", path.display())]
+    Open { stream: &'static str, path: PathBuf, source: io::Error },
+}
+
+/// The open streams of one container.
+#[derive(Debug, Default)]
+pub(crate) struct ContainerStdio {
+    guest: GuestStdio,
+    keepers: [Option<OwnedFd>; 3],
+}
+
+impl ContainerStdio {
+    /// Opens what `paths` names.
+    ///
+    /// # Errors
+    /// [`StdioError`] names the stream and its path.
+    pub(crate) fn open(paths: &StdioPaths) -> Result<Self, StdioError> {
+        let mut stdio = Self::default();
+        let streams = [
+            ("stdin", &paths.stdin, OFlag::O_RDONLY),
+            ("stdout", &paths.stdout, OFlag::O_WRONLY),
+            ("stderr", &paths.stderr, OFlag::O_WRONLY),
+        ];
+        for (index, (stream, path, direction)) in streams.into_iter().enumerate() {
+            if path.is_empty() {
+                continue;
+            }
+            let path = fifo_path(stream, path)?;
+            let keeper = open_fifo(stream, path, OFlag::O_RDWR)?;
+            // Cannot block: the keeper is the other end.
+            let guest = open_fifo(stream, path, direction)?;
+            let open_error =
+                |e: nix::Error| StdioError::Open { stream, path: path.to_owned(), source: e.into() };
+            fcntl(&guest, FcntlArg::F_SETFL(direction)).map_err(open_error)?;
+            stdio.keepers[index] = Some(keeper);
+            stdio.guest.0[index] = Some(guest);
+        }
+        Ok(stdio)
+    }
+
+    /// What the sandbox gets.
+    pub(crate) fn guest(&self) -> &GuestStdio {
+        &self.guest
+    }
+
+    /// Lets go of the guest's ends, once `runsc start` has returned and the sandbox holds its own.
+    pub(crate) fn release_guest_ends(&mut self) {
+        self.guest = GuestStdio::default();
+    }
+}
+
+fn fifo_path<'a>(stream: &'static str, path: &'a str) -> Result<&'a Path, StdioError> {
+    let plain = match path.split_once("://") {
+        Some(("fifo", rest)) => rest,
+        Some(_) => return Err(StdioError::Unsupported { stream, uri: path.to_owned() }),
+        None => path,
+    };
+    if !plain.starts_with('/') || plain.contains('\0') {
+        return Err(StdioError::NotAbsolute { stream, path: path.to_owned() });
+    }
+    Ok(Path::new(plain))
+}
+
+fn open_fifo(stream: &'static str, path: &Path, direction: OFlag) -> Result<OwnedFd, StdioError> {
+    let flags = direction | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+    let fd = open(path, flags, Mode::empty()).map_err(|e| match e {
+        nix::Error::ELOOP | nix::Error::EISDIR => StdioError::NotFifo { stream, path: path.to_owned() },
+        e => StdioError::Open { stream, path: path.to_owned(), source: e.into() },
+    })?;
+    // Asked of the descriptor: what is at the path may have changed since.
+    let owned_fifo =
+        fd.as_fd().try_clone_to_owned().and_then(|fd| std::fs::File::from(fd).metadata()).map(|m| {
+            use std::os::unix::fs::MetadataExt;
+            m.file_type().is_fifo() && m.uid() == nix::unistd::geteuid().as_raw()
+        });
+    match owned_fifo {
+        Ok(true) => Ok(fd),
+        Ok(false) => Err(StdioError::NotFifo { stream, path: path.to_owned() }),
+        Err(source) => Err(StdioError::Open { stream, path: path.to_owned(), source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        os::unix::fs::symlink,
+    };
+
+    use super::*;
+
+    fn with_stdout(path: impl Into<String>) -> StdioPaths {
+        StdioPaths { stdout: path.into(), ..StdioPaths::default() }
+    }
+
+    fn fifo_in(dir: &Path) -> PathBuf {
+        let path = dir.join("out");
+        nix::unistd::mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_directory_a_link_and_a_regular_file_are_no_fifos() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = fifo_in(dir.path());
+        symlink(&fifo, dir.path().join("link")).unwrap();
+        crate::durable::replace(&dir.path().join("file"), b"").unwrap();
+        for name in ["", "link", "file"] {
+            let path = dir.path().join(name).display().to_string();
+            let result = ContainerStdio::open(&with_stdout(path.clone()));
+            assert!(matches!(result, Err(StdioError::NotFifo { .. })), "{path}: {result:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_path_a_relative_one_and_another_scheme_are_refused() {
+        let open = |path: &str| ContainerStdio::open(&with_stdout(path)).unwrap_err();
+        assert!(matches!(open("/nonexistent/out"), StdioError::Open { .. }));
+        assert!(matches!(open("out"), StdioError::NotAbsolute { .. }));
+        assert!(matches!(open("binary:///bin/sh"), StdioError::Unsupported { .. }));
+    }
+
+    #[test]
+    fn the_guests_end_is_blocking_and_one_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let stdio = ContainerStdio::open(&with_stdout(fifo_in(dir.path()).display().to_string())).unwrap();
+        let guest = stdio.guest.0[1].as_ref().unwrap();
+        let flags = OFlag::from_bits_truncate(fcntl(guest, FcntlArg::F_GETFL).unwrap());
+        assert!(!flags.contains(OFlag::O_NONBLOCK));
+        assert_eq!(flags & OFlag::O_ACCMODE, OFlag::O_WRONLY);
+    }
+
+    #[test]
+    fn a_reader_sees_the_end_when_the_keeper_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = fifo_in(dir.path());
+        let stdio = ContainerStdio::open(&with_stdout(path.display().to_string())).unwrap();
+        let mut reader = std::fs::File::open(&path).unwrap();
+        let guest = stdio.guest.0[1].as_ref().unwrap().try_clone().unwrap();
+        std::fs::File::from(guest).write_all(b"hello").unwrap();
+        drop(stdio);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "hello");
+    }
+}

@@ -1,0 +1,13 @@
+//! A container's standard streams.
+
+pub(crate) mod fifo;
+
+use serde::{Deserialize, Serialize};
+
+/// The paths that containerd names for a container's streams; empty where it wants none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StdioPaths {
+    pub(crate) stdin: String,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}

@@ -1,0 +1,154 @@
+//! Events as containerd's event service takes them.
+
+use std::time::{Duration, SystemTime};
+
+use containerd_shim_protos::{
+    api::ForwardRequest,
+    events::task::{TaskCreate, TaskDelete, TaskExit, TaskIO, TaskStart},
+    shim::event::Envelope,
+    shim_async::{Client, EventsClient},
+    types::mount::Mount,
+};
+use protobuf::{MessageField, well_known_types::any::Any};
+use ttrpc::context;
+
+use super::timestamp;
+use crate::{events::Event, rootfs::RootfsMount};
+
+/// How long containerd may take for one event before the connection counts as dead.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// A connection to containerd's event service, made when it is needed and made anew when it breaks.
+pub(crate) struct Publisher {
+    address: String,
+    namespace: String,
+    client: Option<EventsClient>,
+}
+
+impl Publisher {
+    /// A publisher for the ttrpc socket at `address`.
+    pub(crate) fn new(address: String, namespace: String) -> Self {
+        let address =
+            if address.is_empty() || address.contains("://") { address } else { format!("unix://{address}") };
+        Self { address, namespace, client: None }
+    }
+
+    /// Sends one event. An event that containerd refuses is logged and counts as sent: it would never take it.
+    ///
+    /// # Errors
+    /// containerd cannot be reached; the event has to be sent again.
+    pub(crate) async fn publish(&mut self, event: &Event, at: SystemTime) -> Result<(), ttrpc::Error> {
+        if self.address.is_empty() {
+            return Ok(());
+        }
+        let client = match self.client.take() {
+            Some(client) => client,
+            None => EventsClient::new(Client::connect(&self.address).await?),
+        };
+        let (topic, event) = encode(event)?;
+        let envelope = Envelope {
+            timestamp: timestamp(at),
+            namespace: self.namespace.clone(),
+            topic: topic.to_owned(),
+            event: MessageField::some(event),
+            ..Envelope::default()
+        };
+        let request = ForwardRequest { envelope: MessageField::some(envelope), ..ForwardRequest::default() };
+        match client.forward(context::with_duration(LIMIT), &request).await {
+            Ok(_) => {}
+            Err(ttrpc::Error::RpcStatus(status)) if is_refusal(&status) => {
+                log::error!(topic; "containerd refused an event: {}", status.message());
+            }
+            // The connection is dropped, and the next attempt makes a new one.
+            Err(error) => return Err(error),
+        }
+        self.client = Some(client);
+        Ok(())
+    }
+}
+
+fn is_refusal(status: &ttrpc::proto::Status) -> bool {
+    let code = status.code.enum_value_or_default();
+    code != ttrpc::Code::UNAVAILABLE && code != ttrpc::Code::DEADLINE_EXCEEDED
+}
+
+fn encode(event: &Event) -> Result<(&'static str, Any), ttrpc::Error> {
+    match event {
+        Event::Create { id, pid, bundle, rootfs, stdio } => {
+            let io = TaskIO {
+                stdin: stdio.stdin.clone(),
+                stdout: stdio.stdout.clone(),
+                stderr: stdio.stderr.clone(),
+                ..TaskIO::default()
+            };
+            let message = TaskCreate {
+                container_id: id.clone(),
+                bundle: bundle.display().to_string(),
+                rootfs: rootfs.iter().map(mount).collect(),
+                io: MessageField::some(io),
+                pid: *pid,
+                ..TaskCreate::default()
+            };
+            Ok(("/tasks/create", any(&message)?))
+        }
+        Event::Start { id, pid } => {
+            let message = TaskStart { container_id: id.clone(), pid: *pid, ..TaskStart::default() };
+            Ok(("/tasks/start", any(&message)?))
+        }
+        Event::Exit { id, pid, exit } => {
+            let message = TaskExit {
+                container_id: id.clone(),
+                id: id.clone(),
+                pid: *pid,
+                exit_status: exit.status,
+                exited_at: timestamp(exit.at),
+                ..TaskExit::default()
+            };
+            Ok(("/tasks/exit", any(&message)?))
+        }
+        Event::Delete { id, pid, exit } => {
+            let message = TaskDelete {
+                container_id: id.clone(),
+                pid: *pid,
+                exit_status: exit.status,
+                exited_at: timestamp(exit.at),
+                ..TaskDelete::default()
+            };
+            Ok(("/tasks/delete", any(&message)?))
+        }
+    }
+}
+
+fn mount(mount: &RootfsMount) -> Mount {
+    Mount {
+        type_: mount.kind.clone(),
+        source: mount.source.clone(),
+        target: mount.target.clone(),
+        options: mount.options.clone(),
+        ..Mount::default()
+    }
+}
+
+/// containerd names event types by their bare full name, without a URL in front.
+fn any<M: protobuf::MessageFull>(message: &M) -> Result<Any, ttrpc::Error> {
+    let value = message.write_to_bytes().map_err(|e| ttrpc::Error::Others(e.to_string()))?;
+    Ok(Any { type_url: M::descriptor().full_name().to_owned(), value, ..Any::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use protobuf::Message;
+
+    use super::*;
+    use crate::process::Exit;
+
+    #[test]
+    fn an_exit_names_its_container_twice_and_has_its_bare_type() {
+        let event = Event::Exit { id: "c".into(), pid: 7, exit: Exit::now(124) };
+        let (topic, any) = encode(&event).unwrap();
+        assert_eq!((topic, any.type_url.as_str()), ("/tasks/exit", "containerd.events.TaskExit"));
+        let message = TaskExit::parse_from_bytes(&any.value).unwrap();
+        assert_eq!((message.id.as_str(), message.exit_status), ("c", 124));
+        assert_ne!(message.exited_at.seconds, 0);
+    }
+}

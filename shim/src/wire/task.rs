@@ -1,0 +1,273 @@
+//! The Task service: requests become commands, replies become messages, and nothing else happens here.
+//!
+//! Handlers hold no state. The RPC library drops a handler's future when its caller's deadline passes or its
+//! connection closes; whatever the request has set in motion goes on in the pod task.
+
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
+
+use async_trait::async_trait;
+use containerd_shim_protos::{
+    api::{
+        CheckpointTaskRequest, CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest,
+        CreateTaskResponse, DeleteRequest, DeleteResponse, Empty, ExecProcessRequest, KillRequest,
+        PauseRequest, PidsRequest, PidsResponse, ProcessInfo, ResizePtyRequest, ResumeRequest,
+        ShutdownRequest, StartRequest, StartResponse, StateRequest, StateResponse, StatsRequest,
+        StatsResponse, Status, UpdateTaskRequest, WaitRequest, WaitResponse,
+    },
+    shim_async::{Task, create_task},
+};
+use runsc_bridge::{ContainerId, ExecId};
+use ttrpc::r#async::{Service, TtrpcContext};
+
+use super::timestamp;
+use crate::{
+    command::{Command, Create, Reply, Signal},
+    error::{Code, Error},
+    lifecycle::Phase,
+    pod::{PodHandle, view::ContainerView},
+    rootfs::RootfsMount,
+    stdio::StdioPaths,
+};
+
+/// Both names under which containerd knows the service; the messages are the same.
+const SERVICE_NAMES: [&str; 2] = ["containerd.task.v2.Task", "containerd.task.v3.Task"];
+
+/// The Task service for one pod, under both names.
+pub(crate) fn services(pod: &PodHandle) -> HashMap<String, Service> {
+    let made = SERVICE_NAMES.map(|name| {
+        let service = TaskService { pod: pod.clone() };
+        // The generated code knows one name; its method table has none.
+        let methods = create_task(Arc::new(service)).into_values().next();
+        methods.map(|methods| (name.to_owned(), methods))
+    });
+    made.into_iter().flatten().collect()
+}
+
+struct TaskService {
+    pod: PodHandle,
+}
+
+fn rpc_error(error: &Error) -> ttrpc::Error {
+    let code = match error.code() {
+        Code::InvalidArgument => ttrpc::Code::INVALID_ARGUMENT,
+        Code::NotFound => ttrpc::Code::NOT_FOUND,
+        Code::AlreadyExists => ttrpc::Code::ALREADY_EXISTS,
+        Code::FailedPrecondition => ttrpc::Code::FAILED_PRECONDITION,
+        Code::DeadlineExceeded => ttrpc::Code::DEADLINE_EXCEEDED,
+        Code::Unavailable => ttrpc::Code::UNAVAILABLE,
+        Code::Unimplemented => ttrpc::Code::UNIMPLEMENTED,
+        Code::Internal => ttrpc::Code::INTERNAL,
+    };
+    ttrpc::Error::RpcStatus(ttrpc::get_status(code, error))
+}
+
+fn container_id(id: &str) -> Result<ContainerId, Error> {
+    Ok(ContainerId::new(id)?)
+}
+
+/// Refuses what is about an exec: there are none yet.
+fn no_exec(exec_id: &str) -> Result<(), Error> {
+    if exec_id.is_empty() {
+        return Ok(());
+    }
+    let id = ExecId::new(exec_id)?.to_string();
+    Err(Error::NotFound { what: "exec", id })
+}
+
+fn create_command(request: CreateTaskRequest) -> Result<Command, Error> {
+    let id = container_id(&request.id)?;
+    if request.terminal {
+        return Err(Error::Unimplemented("a terminal"));
+    }
+    if !request.checkpoint.is_empty() {
+        return Err(Error::Unimplemented("restoring a checkpoint"));
+    }
+    let bundle = PathBuf::from(&request.bundle);
+    if !bundle.is_absolute() {
+        return Err(Error::Bundle(request.bundle));
+    }
+    let rootfs = request.rootfs.into_iter().map(|mount| RootfsMount {
+        kind: mount.type_,
+        source: mount.source,
+        target: mount.target,
+        options: mount.options,
+    });
+    let stdio = StdioPaths { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr };
+    Ok(Command::Create(Create { id, bundle, rootfs: rootfs.collect(), stdio }))
+}
+
+fn status_of(phase: Phase) -> Status {
+    match phase {
+        Phase::Creating | Phase::CreatingKilled | Phase::Created => Status::CREATED,
+        // containerd would take a container that is being started for one that failed to.
+        Phase::Starting | Phase::Running => Status::RUNNING,
+        Phase::Stopped | Phase::Deleting => Status::STOPPED,
+    }
+}
+
+fn state_response(id: &ContainerId, container: ContainerView) -> StateResponse {
+    let mut response = StateResponse {
+        id: id.to_string(),
+        bundle: container.bundle.display().to_string(),
+        pid: container.pid,
+        status: status_of(container.phase).into(),
+        ..StateResponse::default()
+    };
+    if let Some(exit) = container.exit_so_far() {
+        response.exit_status = exit.status;
+        response.exited_at = timestamp(exit.at);
+    }
+    response.stdin = container.stdio.stdin;
+    response.stdout = container.stdio.stdout;
+    response.stderr = container.stdio.stderr;
+    response
+}
+
+impl TaskService {
+    fn view(&self, id: &str, exec_id: &str) -> Result<(ContainerId, ContainerView), Error> {
+        let id = container_id(id)?;
+        let view = self.pod.container(&id)?;
+        no_exec(exec_id)?;
+        Ok((id, view))
+    }
+
+    async fn request(&self, command: Result<Command, Error>) -> Result<Reply, ttrpc::Error> {
+        let result = match command {
+            Ok(command) => self.pod.request(command).await,
+            Err(error) => Err(error),
+        };
+        result.map_err(|error| rpc_error(&error))
+    }
+
+    /// A command about the container itself, once it is clear that it isn't about an exec.
+    async fn container_request(
+        &self,
+        id: &str,
+        exec_id: &str,
+        command: impl FnOnce(ContainerId) -> Result<Command, Error>,
+    ) -> Result<Reply, ttrpc::Error> {
+        let command = container_id(id).and_then(|id| {
+            if !exec_id.is_empty() {
+                self.pod.container(&id)?;
+                no_exec(exec_id)?;
+            }
+            command(id)
+        });
+        self.request(command).await
+    }
+}
+
+fn unimplemented(what: &'static str) -> ttrpc::Error {
+    rpc_error(&Error::Unimplemented(what))
+}
+
+fn pid_of(reply: Reply) -> u32 {
+    match reply {
+        Reply::Pid(pid) | Reply::Deleted { pid, .. } => pid,
+        Reply::Done => 0,
+    }
+}
+
+#[async_trait]
+impl Task for TaskService {
+    async fn create(
+        &self,
+        _: &TtrpcContext,
+        request: CreateTaskRequest,
+    ) -> ttrpc::Result<CreateTaskResponse> {
+        let pid = pid_of(self.request(create_command(request)).await?);
+        Ok(CreateTaskResponse { pid, ..CreateTaskResponse::default() })
+    }
+
+    async fn start(&self, _: &TtrpcContext, request: StartRequest) -> ttrpc::Result<StartResponse> {
+        let command = |id| Ok(Command::Start { id });
+        let pid = pid_of(self.container_request(&request.id, &request.exec_id, command).await?);
+        Ok(StartResponse { pid, ..StartResponse::default() })
+    }
+
+    async fn kill(&self, _: &TtrpcContext, request: KillRequest) -> ttrpc::Result<Empty> {
+        let command = |id| Ok(Command::Kill { id, signal: Signal::new(request.signal)?, all: request.all });
+        self.container_request(&request.id, &request.exec_id, command).await?;
+        Ok(Empty::new())
+    }
+
+    async fn delete(&self, _: &TtrpcContext, request: DeleteRequest) -> ttrpc::Result<DeleteResponse> {
+        let command = |id| Ok(Command::Delete { id });
+        let reply = self.container_request(&request.id, &request.exec_id, command).await?;
+        let mut response = DeleteResponse::new();
+        if let Reply::Deleted { pid, exit } = reply {
+            response.pid = pid;
+            response.exit_status = exit.status;
+            response.exited_at = timestamp(exit.at);
+        }
+        Ok(response)
+    }
+
+    async fn state(&self, _: &TtrpcContext, request: StateRequest) -> ttrpc::Result<StateResponse> {
+        let (id, view) = self.view(&request.id, &request.exec_id).map_err(|e| rpc_error(&e))?;
+        Ok(state_response(&id, view))
+    }
+
+    async fn wait(&self, _: &TtrpcContext, request: WaitRequest) -> ttrpc::Result<WaitResponse> {
+        let (_, view) = self.view(&request.id, &request.exec_id).map_err(|e| rpc_error(&e))?;
+        let exit = view.wait().await.map_err(|e| rpc_error(&e))?;
+        let exited_at = timestamp(exit.at);
+        Ok(WaitResponse { exit_status: exit.status, exited_at, ..WaitResponse::default() })
+    }
+
+    async fn pids(&self, _: &TtrpcContext, request: PidsRequest) -> ttrpc::Result<PidsResponse> {
+        let (_, view) = self.view(&request.id, "").map_err(|e| rpc_error(&e))?;
+        // At its start containerd takes a task without processes for a leftover and deletes it.
+        let process = ProcessInfo { pid: view.pid, ..ProcessInfo::default() };
+        Ok(PidsResponse { processes: vec![process], ..PidsResponse::default() })
+    }
+
+    async fn connect(&self, _: &TtrpcContext, request: ConnectRequest) -> ttrpc::Result<ConnectResponse> {
+        let (_, view) = self.view(&request.id, "").map_err(|e| rpc_error(&e))?;
+        Ok(ConnectResponse {
+            shim_pid: std::process::id(),
+            task_pid: view.pid,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..ConnectResponse::default()
+        })
+    }
+
+    async fn shutdown(&self, _: &TtrpcContext, _: ShutdownRequest) -> ttrpc::Result<Empty> {
+        self.request(Ok(Command::Shutdown)).await?;
+        Ok(Empty::new())
+    }
+
+    // The generated bodies answer NOT_FOUND, which containerd reads as "the task is gone".
+
+    async fn pause(&self, _: &TtrpcContext, _: PauseRequest) -> ttrpc::Result<Empty> {
+        Err(unimplemented("Pause"))
+    }
+
+    async fn resume(&self, _: &TtrpcContext, _: ResumeRequest) -> ttrpc::Result<Empty> {
+        Err(unimplemented("Resume"))
+    }
+
+    async fn checkpoint(&self, _: &TtrpcContext, _: CheckpointTaskRequest) -> ttrpc::Result<Empty> {
+        Err(unimplemented("Checkpoint"))
+    }
+
+    async fn exec(&self, _: &TtrpcContext, _: ExecProcessRequest) -> ttrpc::Result<Empty> {
+        Err(unimplemented("Exec"))
+    }
+
+    async fn resize_pty(&self, _: &TtrpcContext, _: ResizePtyRequest) -> ttrpc::Result<Empty> {
+        Err(unimplemented("ResizePty"))
+    }
+
+    async fn close_io(&self, _: &TtrpcContext, _: CloseIORequest) -> ttrpc::Result<Empty> {
+        Err(unimplemented("CloseIO"))
+    }
+
+    async fn update(&self, _: &TtrpcContext, _: UpdateTaskRequest) -> ttrpc::Result<Empty> {
+        Err(unimplemented("Update"))
+    }
+
+    async fn stats(&self, _: &TtrpcContext, _: StatsRequest) -> ttrpc::Result<StatsResponse> {
+        Err(unimplemented("Stats"))
+    }
+}
