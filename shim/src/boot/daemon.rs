@@ -4,11 +4,15 @@
 //! service: nothing has to be named, and nothing else is inherited.
 
 #![allow(clippy::disallowed_methods, reason = "the shim starts itself here; runsc is started in the bridge")]
+#![allow(unsafe_code, reason = "descriptors that nobody here owns are closed by number")]
 
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::process::CommandExt,
+    },
     path::Path,
     process::{Command, Stdio},
 };
@@ -33,6 +37,8 @@ impl Daemon<'_> {
     /// This binary cannot be executed again.
     pub(super) fn start(self) -> io::Result<u32> {
         let child = Command::new("/proc/self/exe")
+            // The name by which people look for it.
+            .arg0(std::env::current_exe()?)
             .args(["-namespace", self.namespace, "-id", self.id, "-sandbox-dir"])
             .arg(self.dir.path())
             .arg("serve")
@@ -49,6 +55,7 @@ impl Daemon<'_> {
 
 /// Takes what `start` handed over and lets go of everything else that ties the shim to it.
 pub(crate) fn inherited(sandbox_dir: &Path) -> io::Result<Inherited> {
+    close_strays();
     // Fails for a process that leads its group, which containerd's child does and this one doesn't.
     setsid()?;
     let listener = io::stdin().as_fd().try_clone_to_owned()?;
@@ -58,6 +65,12 @@ pub(crate) fn inherited(sandbox_dir: &Path) -> io::Result<Inherited> {
     dup2_stdout(&null)?;
     dup2_stderr(&null)?;
     Ok(Inherited { listener, lock, dir: SandboxDir::at(sandbox_dir.to_owned()) })
+}
+
+/// Closes what containerd, or whoever started it, left open across two executions.
+fn close_strays() {
+    // SAFETY: nothing in this process has opened a descriptor yet, so none of these has an owner.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
 }
 
 /// containerd's own score plus one: of the two the OOM killer should take the shim, and before both a sandbox.

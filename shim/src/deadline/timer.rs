@@ -55,9 +55,8 @@ impl BoottimeTimer {
             let Ok(mut ready) = self.0.readable().await else { return };
             let mut count = [0; 8];
             // Readiness from before the timer was set anew reads as EAGAIN.
-            match ready.try_io(|fd| Ok(rustix::io::read(fd, &mut count)?)) {
-                Ok(Ok(_)) => return,
-                Ok(Err(_)) | Err(_) => {}
+            if let Ok(Ok(_)) = ready.try_io(|fd| Ok(rustix::io::read(fd, &mut count)?)) {
+                return;
             }
         }
     }

@@ -100,9 +100,13 @@ fn fifo_path<'a>(stream: &'static str, path: &'a str) -> Result<&'a Path, StdioE
 
 fn open_fifo(stream: &'static str, path: &Path, direction: OFlag) -> Result<OwnedFd, StdioError> {
     let flags = direction | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-    let fd = open(path, flags, Mode::empty()).map_err(|e| match e {
-        nix::Error::ELOOP | nix::Error::EISDIR => StdioError::NotFifo { stream, path: path.to_owned() },
-        e => StdioError::Open { stream, path: path.to_owned(), source: e.into() },
+    let fd = open(path, flags, Mode::empty()).map_err(|e| {
+        let path = path.to_owned();
+        if matches!(e, nix::Error::ELOOP | nix::Error::EISDIR) {
+            StdioError::NotFifo { stream, path }
+        } else {
+            StdioError::Open { stream, path, source: e.into() }
+        }
     })?;
     // Asked of the descriptor: what is at the path may have changed since.
     let owned_fifo =

@@ -129,10 +129,11 @@ fn mount(mount: &RootfsMount) -> Mount {
     }
 }
 
-/// containerd names event types by their bare full name, without a URL in front.
-fn any<M: protobuf::MessageFull>(message: &M) -> Result<Any, ttrpc::Error> {
+/// containerd names event types by their bare full name, without a URL in front. Spelt out, because asking the message
+/// itself would bring the descriptors of every protocol file into the shim.
+fn any<M: protobuf::Message>(message: &M) -> Result<Any, ttrpc::Error> {
     let value = message.write_to_bytes().map_err(|e| ttrpc::Error::Others(e.to_string()))?;
-    Ok(Any { type_url: M::descriptor().full_name().to_owned(), value, ..Any::default() })
+    Ok(Any { type_url: format!("containerd.events.{}", M::NAME), value, ..Any::default() })
 }
 
 #[cfg(test)]
