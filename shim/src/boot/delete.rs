@@ -6,8 +6,9 @@
 
 use std::{
     io::{self, Write},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
@@ -23,6 +24,8 @@ use crate::{
 
 /// containerd kills the whole call after 5 s.
 const KILLING: Duration = Duration::from_secs(3);
+/// How long another call's cleaning of the same pod is waited for.
+const OTHER_CALL: Duration = Duration::from_secs(4);
 
 /// Cleans up if the shim is gone, and prints how the container ended.
 ///
@@ -34,9 +37,14 @@ pub(crate) fn delete(args: &Args) -> anyhow::Result<()> {
         // Nothing of ours was ever made for this bundle.
         None => (0, Exit::now(STATUS_KILLED)),
         Some(BundleNote { exit: Some(exit), .. }) => (0, exit),
-        Some(BundleNote { sandbox_dir, exit: None }) => clean_if_abandoned(&SandboxDir::at(sandbox_dir))?,
+        Some(BundleNote { sandbox_dir, exit: None }) => {
+            let cleaned = clean_if_abandoned(&SandboxDir::at(sandbox_dir))?;
+            cleaned.unwrap_or_else(|| {
+                let noted = BundleNote::read(&bundle).and_then(|note| note.exit);
+                (0, noted.unwrap_or_else(|| Exit::now(STATUS_KILLED)))
+            })
+        }
     };
-    // A rootfs that is still mounted would keep containerd from removing the bundle.
     let reply = delete_reply(pid, exit)?;
     io::stdout().lock().write_all(&reply).context("writing the reply")
 }
@@ -48,14 +56,27 @@ fn bundle_of(args: &Args) -> anyhow::Result<PathBuf> {
     Ok(args.bundle.clone())
 }
 
-fn clean_if_abandoned(dir: &SandboxDir) -> anyhow::Result<(u32, Exit)> {
-    match dir.lock() {
-        Ok(Lock::Held) => Ok((0, Exit::now(STATUS_KILLED))),
-        // The shim removed it when the pod was empty.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((0, Exit::now(STATUS_KILLED))),
-        Err(error) => Err(error).context("locking the sandbox"),
-        Ok(Lock::Taken(_lock)) => clean_pod(dir),
+/// Cleans the pod if its shim is gone. `None` if there is nothing to clean, or no longer: the shim lives, or a call
+/// for another container of the pod has just cleaned all of it.
+fn clean_if_abandoned(dir: &SandboxDir) -> anyhow::Result<Option<(u32, Exit)>> {
+    let until = Instant::now() + OTHER_CALL;
+    loop {
+        match dir.lock() {
+            Ok(Lock::Taken(_lock)) => return clean_pod(dir).map(Some),
+            // Removed when the pod was empty, or by another call.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).context("locking the sandbox"),
+            Ok(Lock::Held) if is_served(dir) => return Ok(None),
+            // Another call is at it. containerd removes the bundle after this one, so it must not be early.
+            Ok(Lock::Held) if Instant::now() < until => std::thread::sleep(Duration::from_millis(10)),
+            Ok(Lock::Held) => bail!("another cleanup of {} takes too long", dir.path().display()),
+        }
     }
+}
+
+/// Whether a shim listens: the lock alone doesn't tell a shim from a cleanup.
+fn is_served(dir: &SandboxDir) -> bool {
+    UnixStream::connect(dir.socket()).is_ok()
 }
 
 /// Ends the pod whose directory is `dir` and removes all of it. The caller holds the lock. Returns the sandbox's pid

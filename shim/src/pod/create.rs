@@ -1,12 +1,15 @@
 //! Create: from containerd's request to a container that waits for its Start.
 
-use std::{sync::Arc, time::Duration};
+mod work;
 
-use runsc_bridge::{ContainerId, ControlSocket, CreateCall, state_file};
+use std::sync::Arc;
+
+use runsc_bridge::{ContainerId, ControlSocket};
 use tokio::sync::oneshot;
 
+use self::work::{CreateWork, run_create};
 use super::{
-    Input, Pod, Sandbox, Tools,
+    Input, Pod, Sandbox,
     container::{Container, Responder},
     group::Role,
 };
@@ -15,16 +18,13 @@ use crate::{
     command::{Create, Reply},
     error::Error,
     events::Event,
-    lifecycle::{Effect, Phase, Trigger},
+    lifecycle::{Effect, Trigger},
     process::{PidFd, ProcessName, STATUS_KILLED, exit_code},
     record::{BundleNote, ContainerRecord},
     rootfs,
     spec::{self, Spec},
     stdio::fifo::ContainerStdio,
 };
-
-/// How long what a failed create left behind may take to die.
-const CLEANING: Duration = Duration::from_secs(5);
 
 /// What `runsc create` made.
 pub(super) struct Created {
@@ -218,88 +218,4 @@ impl Pod {
             let _ = responder.send(Err(Error::NotFound { what: "container", id: id.to_string() }));
         }
     }
-}
-
-struct CreateWork {
-    id: ContainerId,
-    bundle: std::path::PathBuf,
-    cgroup: Cgroup,
-    is_root: bool,
-}
-
-impl CreateWork {
-    fn of(container: &Container) -> Self {
-        debug_assert_eq!(container.phase, Phase::Creating);
-        Self {
-            id: container.id.clone(),
-            bundle: container.bundle.clone(),
-            cgroup: container.cgroup.clone(),
-            is_root: container.role.is_root(),
-        }
-    }
-}
-
-/// Creates the container, or cleans up what the attempt left.
-async fn run_create(tools: &Tools, work: &CreateWork, stdio: &ContainerStdio) -> Result<Created, Error> {
-    let result = create_and_find(tools, work, stdio).await;
-    if result.is_err() {
-        clean_failed_create(tools, work).await;
-    }
-    result
-}
-
-async fn create_and_find(tools: &Tools, work: &CreateWork, stdio: &ContainerStdio) -> Result<Created, Error> {
-    if work.is_root {
-        tools.cli.require_supported(tools.calls.probe).await?;
-    }
-    let call = CreateCall {
-        container: &work.id,
-        bundle: &work.bundle,
-        stdio: work.is_root.then(|| stdio.guest()),
-        limit: tools.calls.create,
-    };
-    tools.cli.create(call).await?;
-    find_created(tools, work)
-}
-
-/// Takes hold of the processes that runsc left running, while nothing can reap them in between.
-fn find_created(tools: &Tools, work: &CreateWork) -> Result<Created, Error> {
-    let sandbox_id = &tools.sandbox;
-    let state = state_file::read(tools.cli.paths(), sandbox_id, &work.id)?;
-    let gone = Error::system("finding the new sandbox's process");
-    let sandbox = if work.is_root {
-        let process = PidFd::open(state.sandbox_pid).map_err(gone)?;
-        Some(NewSandbox {
-            name: ProcessName::of(state.sandbox_pid)
-                .map_err(Error::system("naming the new sandbox's process"))?,
-            process,
-            exit: tools.reaper.exit_of_adopted(state.sandbox_pid),
-            control: ControlSocket::open(tools.cli.paths(), sandbox_id)?,
-            cgroup: Cgroup::of_process(state.sandbox_pid)
-                .map_err(Error::system("reading the sandbox's cgroup"))?,
-        })
-    } else {
-        None
-    };
-    let gofer = ProcessName::of(state.gofer_pid).ok().and_then(|name| Some((name, name.open()?)));
-    Ok(Created { sandbox, gofer })
-}
-
-async fn clean_failed_create(tools: &Tools, work: &CreateWork) {
-    let id = work.id.as_str();
-    if work.is_root {
-        // A runsc that was killed in the middle leaves processes without a state file.
-        if !work.cgroup.kill_until_empty(CLEANING).await {
-            log::error!(container = id; "processes of a failed create survive SIGKILL");
-        }
-        if let Err(error) = tools.dir.reset_runsc_root() {
-            log::error!(container = id; "cannot clean up after a failed create: {error}");
-        }
-    } else if let Err(error) = tools.cli.delete(&work.id, tools.calls.delete).await {
-        log::error!(container = id; "cannot clean up after a failed create: {error}");
-    }
-    if let Err(error) = work.cgroup.remove() {
-        log::error!(container = id; "cannot clean up after a failed create: {error}");
-    }
-    let _ = std::fs::remove_file(tools.cli.paths().log(&work.id));
 }
