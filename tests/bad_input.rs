@@ -1,0 +1,298 @@
+//! Bad input of every kind: a clear error with its code, and nothing left behind.
+#![allow(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+#![allow(clippy::disallowed_methods, reason = "a test's own files")]
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use containerd_shim_protos::{
+    api::{CreateTaskRequest, ShutdownRequest, StateRequest},
+    protobuf::{Message, well_known_types::any::Any},
+};
+use harness::{
+    Code, Harness, Options, RpcError, Runtime, Spec, Stdio,
+    shim::{Said, Shim, Verb, limit},
+    with_options,
+};
+use serde_json::json;
+
+harness::on_curfew_alone![
+    a_class_file_that_is_missing_or_wrong_is_named_in_one_line,
+    an_id_that_could_be_a_path_is_refused_at_start_and_at_the_shim,
+    a_spec_that_is_missing_cut_or_huge_is_refused_at_start,
+    a_spec_that_goes_bad_before_create_is_refused_and_the_shim_goes_on,
+    a_stream_that_is_no_fifo_is_refused,
+    a_terminal_and_a_logger_are_not_supported_yet,
+    a_cgroup_with_members_is_refused,
+];
+
+const LIMIT: Duration = Duration::from_secs(10);
+/// containerd gives State so long.
+const STATE_LIMIT: Duration = Duration::from_secs(2);
+
+/// The failed verb's one line.
+#[track_caller]
+fn one_line(said: &Said) -> String {
+    assert_eq!(said.status.unwrap().code(), Some(1));
+    let text = String::from_utf8([&said.stdout[..], &said.stderr].concat()).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text:?}");
+    text
+}
+
+fn class_options(h: &Harness) -> Vec<u8> {
+    let path = h.containerd.class_file().display().to_string();
+    let mut value = vec![0x12, u8::try_from(path.len()).unwrap()];
+    value.extend(path.bytes());
+    let any = Any { type_url: "runtimeoptions.v1.Options".into(), value, ..Any::default() };
+    any.write_to_bytes().unwrap()
+}
+
+/// A bundle without containerd, with a spec that would do.
+fn bundle(h: &Harness, name: &str) -> PathBuf {
+    let bundle = h.containerd.dir().join("temp").join(name);
+    fs::create_dir_all(bundle.join("rootfs")).unwrap();
+    let spec = json!({
+        "ociVersion": "1.1.0",
+        "process": { "args": ["/bin/true"], "cwd": "/", "user": { "uid": 0, "gid": 0 } },
+        "root": { "path": "rootfs" },
+        "linux": { "cgroupsPath": format!("/curfew-test/{}/{name}", h.containerd.namespace()) },
+    });
+    fs::write(bundle.join("config.json"), spec.to_string()).unwrap();
+    bundle
+}
+
+fn start(h: &Harness, id: &str, bundle: &Path) -> Said {
+    Verb::of(&h.containerd, id, bundle, "start").stdin(class_options(h)).run(LIMIT).unwrap()
+}
+
+#[track_caller]
+fn assert_unknown(shim: &Shim, id: &str) {
+    let asked = Instant::now();
+    let request = StateRequest { id: id.into(), ..StateRequest::default() };
+    let error = RpcError::from(shim.tasks().state(limit(), &request).unwrap_err());
+    assert_eq!(error.code, Code::NotFound);
+    assert!(asked.elapsed() < STATE_LIMIT);
+}
+
+fn a_class_file_that_is_missing_or_wrong_is_named_in_one_line(h: &Harness) {
+    let class = h.containerd.class_file();
+    let good = fs::read_to_string(&class).unwrap();
+    for (text, words) in [
+        ("this is = = no toml".to_owned(), "curfew.toml"),
+        (format!("{good}\n[timeout]\ndefualt = \"1m\"\n"), "defualt"),
+        (format!("{good}\n[timeout]\ndefault = \"10 minutes\"\n"), "10 minutes"),
+        (format!("{good}\n[timeout]\nmax = \"240h\"\n"), "timeout.max"),
+        (format!("{good}\n[sandbox]\n"), "sandbox"),
+    ] {
+        fs::write(&class, text).unwrap();
+        let error = h.try_create(Spec::sleeper()).unwrap_err();
+        assert!(error.message.contains(words), "{words}: {error}");
+    }
+    fs::remove_file(&class).unwrap();
+    let error = h.try_create(Spec::sleeper()).unwrap_err();
+    assert!(error.message.contains("curfew.toml"), "{error}");
+    fs::write(&class, good).unwrap();
+}
+
+fn an_id_that_could_be_a_path_is_refused_at_start_and_at_the_shim(h: &Harness) {
+    let bundle = bundle(h, "good");
+    let long = "a".repeat(200);
+    let bad = ["..", "../x", "a/b", "a..b", &long];
+    for id in bad {
+        let line = one_line(&start(h, id, &bundle));
+        assert!(line.contains("container id"), "{line}");
+    }
+    let task = h.start(Spec::sleeper());
+    let shim = Shim::of(&h.containerd, task.id()).unwrap();
+    for id in bad {
+        let request = CreateTaskRequest {
+            id: id.into(),
+            bundle: bundle.display().to_string(),
+            ..CreateTaskRequest::default()
+        };
+        let error = RpcError::from(shim.tasks().create(limit(), &request).unwrap_err());
+        assert_eq!(error.code, Code::InvalidArgument, "{error}");
+    }
+    drop(shim);
+    task.kill(harness::Signal::SIGKILL).unwrap();
+    task.wait().unwrap();
+    task.delete().unwrap();
+}
+
+/// What can be wrong with a spec, and a word of what is said about it.
+fn bad_specs() -> [(Option<String>, &'static str); 4] {
+    [
+        (None, "config.json"),
+        (Some(r#"{"process":{"args":["/bin/tr"#.into()), "config.json"),
+        (Some(" ".repeat(2 << 20)), "larger than"),
+        (Some("[]".into()), "config.json"),
+    ]
+}
+
+fn write_spec(bundle: &Path, text: Option<&String>) {
+    let path = bundle.join("config.json");
+    match text {
+        Some(text) => fs::write(path, text).unwrap(),
+        None => fs::remove_file(path).unwrap(),
+    }
+}
+
+fn a_spec_that_is_missing_cut_or_huge_is_refused_at_start(h: &Harness) {
+    for (text, words) in bad_specs() {
+        let bundle = bundle(h, "bad");
+        write_spec(&bundle, text.as_ref());
+        let line = one_line(&start(h, "bad", &bundle));
+        assert!(line.contains(words), "{words}: {line}");
+    }
+}
+
+fn a_spec_that_goes_bad_before_create_is_refused_and_the_shim_goes_on(h: &Harness) {
+    let bundle = bundle(h, "later");
+    let said = start(h, "later", &bundle);
+    assert!(said.status.unwrap().success(), "{}", String::from_utf8_lossy(&said.stderr));
+    assert_eq!(said.stderr, b"");
+    let reply: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
+    assert_eq!(reply["version"], 2);
+    let shim = Shim::connect(reply["address"].as_str().unwrap()).unwrap();
+    for (text, _) in bad_specs() {
+        write_spec(&bundle, text.as_ref());
+        let request = CreateTaskRequest {
+            id: "later".into(),
+            bundle: bundle.display().to_string(),
+            ..CreateTaskRequest::default()
+        };
+        let error = RpcError::from(shim.tasks().create(limit(), &request).unwrap_err());
+        assert_eq!(error.code, Code::InvalidArgument, "{error}");
+        assert_unknown(&shim, "later");
+        write_spec(&bundle, Some(&"{}".to_owned()));
+    }
+    shim.tasks()
+        .shutdown(limit(), &ShutdownRequest { id: "later".into(), ..ShutdownRequest::default() })
+        .unwrap();
+    // As containerd does once the shim is gone.
+    let said = Verb::of(&h.containerd, "later", &bundle, "delete").run(LIMIT).unwrap();
+    assert!(said.status.unwrap().success());
+}
+
+fn a_stream_that_is_no_fifo_is_refused(h: &Harness) {
+    let dir = h.containerd.dir().join("temp");
+    fs::write(dir.join("file"), "").unwrap();
+    nix::unistd::mkfifo(&dir.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    symlink(dir.join("fifo"), dir.join("link")).unwrap();
+    for name in ["", "link", "file", "missing"] {
+        let path = dir.join(name).display().to_string();
+        let error = h.try_create(Spec::sleeper().stdio(Stdio::Path(path))).unwrap_err();
+        assert_eq!(error.code, Code::InvalidArgument, "{name}: {error}");
+    }
+}
+
+fn a_terminal_and_a_logger_are_not_supported_yet(h: &Harness) {
+    let error = h.try_create(Spec::sleeper().stdio(Stdio::Terminal)).unwrap_err();
+    assert_eq!(error.code, Code::Unimplemented, "{error}");
+    let logger = Stdio::Path("binary:///bin/cat".into());
+    let error = h.try_create(Spec::sleeper().stdio(logger)).unwrap_err();
+    assert_eq!(error.code, Code::Unimplemented, "{error}");
+}
+
+fn a_cgroup_with_members_is_refused(h: &Harness) {
+    let task = h.start(Spec::sleeper().id("first"));
+    let path = format!("/curfew-test/{}/first", h.containerd.namespace());
+    let spec = Spec::sleeper().edit(|spec| spec["linux"]["cgroupsPath"] = json!(path));
+    let error = h.try_create(spec).unwrap_err();
+    assert_eq!(error.code, Code::FailedPrecondition, "{error}");
+    assert_eq!(task.state().unwrap().status, harness::Status::Running);
+    task.kill(harness::Signal::SIGKILL).unwrap();
+    task.wait().unwrap();
+    task.delete().unwrap();
+}
+
+/// Runs `check` with a runsc that is this shell script.
+fn with_runsc(script: &str, calls: &str, check: impl FnOnce(&Harness)) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("runsc");
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let class = format!("[runsc]\npath = {path:?}\n[calls]\n{calls}");
+    with_options(Runtime::Curfew, Options { class, ..Options::default() }, check);
+}
+
+#[track_caller]
+fn assert_create_fails(h: &Harness, code: Code, words: &str) {
+    let container = h.container(&Spec::sleeper().id("bad"));
+    let error = container.create().unwrap_err();
+    assert_eq!(error.code, code, "{error}");
+    assert!(error.message.contains(words), "{words}: {error}");
+    container.delete().unwrap();
+}
+
+#[test]
+fn a_runsc_that_is_not_there_or_not_executable_is_named_in_one_line() {
+    for path in ["/no/such/runsc", "/etc/passwd", "/etc"] {
+        let class = format!("[runsc]\npath = {path:?}\n");
+        with_options(Runtime::Curfew, Options { class, ..Options::default() }, |h| {
+            let error = h.try_create(Spec::sleeper()).unwrap_err();
+            assert!(error.message.contains(path), "{error}");
+        });
+    }
+}
+
+#[test]
+fn a_runsc_that_ends_at_once_or_prints_rubbish_is_no_runsc() {
+    with_runsc("exit 1", "", |h| assert_create_fails(h, Code::FailedPrecondition, "exit status: 1"));
+    with_runsc("echo rubbish", "", |h| assert_create_fails(h, Code::FailedPrecondition, "rubbish"));
+    let endless = "exec cat /dev/urandom";
+    with_runsc(endless, "probe = \"1s\"\n", |h| {
+        let error = h.try_create(Spec::sleeper()).unwrap_err();
+        assert!([Code::FailedPrecondition, Code::DeadlineExceeded].contains(&error.code), "{error}");
+    });
+}
+
+#[test]
+fn a_runsc_below_the_minimum_is_refused_with_the_reason() {
+    with_runsc("echo runsc version release-20240729.0", "", |h| {
+        assert_create_fails(h, Code::FailedPrecondition, "20260817");
+    });
+}
+
+#[test]
+fn a_runsc_that_hangs_is_killed_at_its_limit() {
+    with_runsc("exec sleep 1000", "probe = \"500ms\"\n", |h| {
+        assert_create_fails(h, Code::DeadlineExceeded, "500ms");
+    });
+    let hangs_in_create =
+        "case \"$*\" in --version) echo runsc version release-20260905.0;; *) exec sleep 1000;; esac";
+    with_runsc(hangs_in_create, "create = \"500ms\"\n", |h| {
+        assert_create_fails(h, Code::DeadlineExceeded, "500ms");
+    });
+}
+
+#[test]
+fn a_sandbox_that_a_hanging_create_has_made_goes_with_it() {
+    let real = harness::version::runsc().display().to_string();
+    let script = format!("{real} \"$@\" || exit\ncase \"$*\" in *create*) exec sleep 1000;; esac");
+    with_runsc(&script, "create = \"3s\"\n", |h| assert_create_fails(h, Code::DeadlineExceeded, "3s"));
+}
+
+#[test]
+fn state_answers_while_a_create_hangs() {
+    let hangs = "case \"$*\" in --version) echo runsc version release-20260905.0;; *) exec sleep 1000;; esac";
+    with_runsc(hangs, "create = \"4s\"\n", |h| {
+        let container = h.container(&Spec::sleeper().id("slow"));
+        let creating = {
+            let container = container.clone();
+            std::thread::spawn(move || container.create())
+        };
+        let shim = harness::rpc::poll(LIMIT, || Shim::of(&h.containerd, "slow").ok()).unwrap();
+        let asked = Instant::now();
+        let request = StateRequest { id: "slow".into(), ..StateRequest::default() };
+        let seen = harness::rpc::poll(STATE_LIMIT, || shim.tasks().state(limit(), &request).ok());
+        assert!(seen.is_some() && asked.elapsed() < STATE_LIMIT);
+        drop(shim);
+        assert_eq!(creating.join().unwrap().unwrap_err().code, Code::DeadlineExceeded);
+        container.delete().unwrap();
+    });
+}

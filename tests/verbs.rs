@@ -1,0 +1,105 @@
+//! The shim without containerd between: its binary's verbs, and calls that containerd would never make.
+#![allow(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+#![allow(clippy::disallowed_methods, reason = "a bundle's files are written as the test needs them")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use containerd_shim_protos::api::{CreateTaskRequest, DeleteResponse, KillRequest, StateRequest};
+use containerd_shim_protos::protobuf::Message;
+use harness::shim::{Shim, Verb, limit};
+use harness::{Code, Harness, RpcError, Signal, Spec, Task};
+
+const LIMIT: Duration = Duration::from_secs(5);
+
+harness::on_curfew_alone![
+    version_is_one_line,
+    info_answers_in_milliseconds,
+    delete_of_what_is_not_there_succeeds_and_says_when,
+    start_without_a_spec_fails_with_one_line,
+    an_unknown_container_is_not_found,
+    a_second_create_at_the_shim_itself_already_exists,
+    a_signal_that_does_not_exist_is_an_invalid_argument,
+];
+
+fn bundle(h: &Harness, id: &str) -> PathBuf {
+    let bundle = h.containerd.dir().join("temp").join(id);
+    fs::create_dir_all(bundle.join("rootfs")).unwrap();
+    bundle
+}
+
+fn version_is_one_line(h: &Harness) {
+    for flag in ["-v", "-version"] {
+        let said = Verb::new(h.containerd.dir(), [flag]).run(LIMIT).unwrap();
+        assert!(said.status.unwrap().success());
+        let text = String::from_utf8(said.stdout).unwrap();
+        assert!(text.ends_with('\n') && text.lines().count() == 1, "{text:?}");
+    }
+}
+
+fn info_answers_in_milliseconds(h: &Harness) {
+    let said = Verb::new(h.containerd.dir(), ["-info"]).run(LIMIT).unwrap();
+    assert!(said.status.unwrap().success(), "{}", String::from_utf8_lossy(&said.stderr));
+    assert!(!said.stdout.is_empty());
+    assert!(said.took < Duration::from_millis(200), "-info took {:?}", said.took);
+}
+
+fn delete_of_what_is_not_there_succeeds_and_says_when(h: &Harness) {
+    let bundle = bundle(h, "gone");
+    let said = Verb::of(&h.containerd, "gone", &bundle, "delete").run(LIMIT).unwrap();
+    assert!(said.status.unwrap().success(), "{}", String::from_utf8_lossy(&said.stderr));
+    let answer = DeleteResponse::parse_from_bytes(&said.stdout).unwrap();
+    assert!(answer.exited_at.seconds > 0);
+}
+
+fn start_without_a_spec_fails_with_one_line(h: &Harness) {
+    let bundle = bundle(h, "none");
+    let said = Verb::of(&h.containerd, "none", &bundle, "start").run(LIMIT).unwrap();
+    assert!(!said.status.unwrap().success());
+    // containerd shows both to the user, one after the other.
+    let text = [said.stdout, said.stderr].concat();
+    let text = String::from_utf8(text).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text:?}");
+}
+
+fn with_shim(h: &Harness, check: impl FnOnce(&Task, &Shim)) {
+    let task = h.start(Spec::sleeper());
+    let shim = Shim::of(&h.containerd, task.id()).unwrap();
+    check(&task, &shim);
+    drop(shim);
+    task.kill(Signal::SIGKILL).unwrap();
+    task.wait().unwrap();
+    task.delete().unwrap();
+}
+
+fn an_unknown_container_is_not_found(h: &Harness) {
+    with_shim(h, |_, shim| {
+        let mut request = StateRequest::new();
+        request.id = "unknown".into();
+        let error = shim.tasks().state(limit(), &request).unwrap_err();
+        assert_eq!(RpcError::from(error).code, Code::NotFound);
+    });
+}
+
+fn a_second_create_at_the_shim_itself_already_exists(h: &Harness) {
+    with_shim(h, |task, shim| {
+        let mut request = CreateTaskRequest::new();
+        request.id = task.id().into();
+        request.bundle = h.containerd.bundle(task.id()).display().to_string();
+        let error = shim.tasks().create(limit(), &request).unwrap_err();
+        assert_eq!(RpcError::from(error).code, Code::AlreadyExists);
+    });
+}
+
+fn a_signal_that_does_not_exist_is_an_invalid_argument(h: &Harness) {
+    with_shim(h, |task, shim| {
+        for signal in [0, 65, 1 << 20, u32::MAX] {
+            let mut request = KillRequest::new();
+            request.id = task.id().into();
+            request.signal = signal;
+            let error = shim.tasks().kill(limit(), &request).unwrap_err();
+            assert_eq!(RpcError::from(error).code, Code::InvalidArgument, "signal {signal}");
+        }
+    });
+}
