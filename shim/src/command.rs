@@ -15,6 +15,7 @@ pub(crate) enum Command {
     Start { id: ContainerId },
     Kill { id: ContainerId, signal: Signal, all: bool },
     Delete { id: ContainerId },
+    CloseStdin { id: ContainerId },
     Shutdown,
 }
 

@@ -224,3 +224,13 @@ macro_rules! on_curfew_alone {
         }
     };
 }
+
+/// Each rule as a test of runc's shim, where Curfew's doesn't serve it yet.
+#[macro_export]
+macro_rules! on_runc_alone {
+    ($($rule:ident),* $(,)?) => {
+        mod runc {
+            $(#[test] fn $rule() { $crate::with($crate::Runtime::Runc, super::$rule); })*
+        }
+    };
+}

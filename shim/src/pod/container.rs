@@ -29,6 +29,8 @@ pub(super) struct Container {
     pub(super) stdio_paths: StdioPaths,
     /// The open streams; a call of runsc that needs them holds them until its outcome.
     pub(super) stdio: Option<ContainerStdio>,
+    /// Whether containerd has closed stdin, also while a call holds the streams.
+    pub(super) stdin_closed: bool,
     pub(super) cgroup: Cgroup,
     pub(super) pid: u32,
     pub(super) gofer: Option<Arc<PidFd>>,
@@ -54,6 +56,7 @@ impl Container {
             rootfs: request.rootfs,
             stdio_paths: request.stdio,
             stdio: None,
+            stdin_closed: false,
             cgroup,
             pid: 0,
             gofer: None,
@@ -100,6 +103,22 @@ impl Container {
     /// Whether the program has ended or never will run.
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.phase, Phase::Stopped | Phase::Deleting)
+    }
+
+    /// Takes the streams back from a call that has returned.
+    pub(super) fn keep_stdio(&mut self, mut stdio: ContainerStdio) {
+        if self.stdin_closed {
+            stdio.close_stdin();
+        }
+        self.stdio = Some(stdio);
+    }
+
+    /// Has the guest see the end of its stdin once every writer has gone.
+    pub(super) fn close_stdin(&mut self) {
+        self.stdin_closed = true;
+        if let Some(stdio) = &mut self.stdio {
+            stdio.close_stdin();
+        }
     }
 
     /// Answers everybody who waits for the phase that was reached.

@@ -147,7 +147,7 @@ impl Pod {
     ) {
         let result = result.map(|created| self.take_created(id, created));
         let Some(container) = self.containers.get_mut(id) else { return };
-        container.stdio = Some(stdio);
+        container.keep_stdio(stdio);
         let trigger = if result.is_ok() { Trigger::CreateSucceeded } else { Trigger::CreateFailed };
         match (container.transition(trigger), result) {
             (Ok(Effect::Forget), Err(error)) => self.forget_container(id, error),

@@ -185,6 +185,10 @@ impl Pod {
             Command::Start { id } => self.start(&id, responder),
             Command::Kill { id, signal, all } => self.kill(&id, signal, all, responder),
             Command::Delete { id } => self.delete(&id, responder),
+            Command::CloseStdin { id } => {
+                let closed = self.container_mut(&id).map(Container::close_stdin);
+                let _ = responder.send(closed.map(|()| Reply::Done));
+            }
             // containerd asks after each container; only an empty pod has nothing left to do.
             Command::Shutdown if self.containers.is_empty() => self.shut_down = Some(responder),
             Command::Shutdown => drop(responder.send(Ok(Reply::Done))),

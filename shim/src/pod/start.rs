@@ -53,7 +53,7 @@ impl Pod {
     pub(super) fn started(&mut self, id: &ContainerId, mut stdio: ContainerStdio, result: Result<(), Error>) {
         stdio.release_guest_ends();
         let Some(container) = self.containers.get_mut(id) else { return };
-        container.stdio = Some(stdio);
+        container.keep_stdio(stdio);
         let trigger = if result.is_ok() { Trigger::StartSucceeded } else { Trigger::StartFailed };
         match (container.transition(trigger), result) {
             (Ok(Effect::EndFailedStart), Err(error)) => self.end_failed_start(id, error),

@@ -80,6 +80,11 @@ impl ContainerStdio {
         &self.guest
     }
 
+    /// Lets go of the keeper of stdin: once every writer has gone, the guest sees the end after what was written.
+    pub(crate) fn close_stdin(&mut self) {
+        self.keepers[0] = None;
+    }
+
     /// Lets go of the guest's ends, once `runsc start` has returned and the sandbox holds its own.
     pub(crate) fn release_guest_ends(&mut self) {
         self.guest = GuestStdio::default();

@@ -203,6 +203,15 @@ impl Task for TaskService {
         Ok(response)
     }
 
+    async fn close_io(&self, _: &TtrpcContext, request: CloseIORequest) -> ttrpc::Result<Empty> {
+        // Without the flag there is nothing that containerd wants closed.
+        if request.stdin {
+            let command = |id| Ok(Command::CloseStdin { id });
+            self.container_request(&request.id, &request.exec_id, command).await?;
+        }
+        Ok(Empty::new())
+    }
+
     async fn state(&self, _: &TtrpcContext, request: StateRequest) -> ttrpc::Result<StateResponse> {
         let (id, view) = self.view(&request.id, &request.exec_id).map_err(|e| rpc_error(&e))?;
         Ok(state_response(&id, view))
@@ -257,10 +266,6 @@ impl Task for TaskService {
 
     async fn resize_pty(&self, _: &TtrpcContext, _: ResizePtyRequest) -> ttrpc::Result<Empty> {
         Err(unimplemented("ResizePty"))
-    }
-
-    async fn close_io(&self, _: &TtrpcContext, _: CloseIORequest) -> ttrpc::Result<Empty> {
-        Err(unimplemented("CloseIO"))
     }
 
     async fn update(&self, _: &TtrpcContext, _: UpdateTaskRequest) -> ttrpc::Result<Empty> {
