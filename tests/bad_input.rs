@@ -4,7 +4,7 @@
 
 use std::{
     fs,
-    os::unix::fs::{PermissionsExt, symlink},
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -14,9 +14,8 @@ use containerd_shim_protos::{
     protobuf::{Message, well_known_types::any::Any},
 };
 use harness::{
-    Code, Harness, Options, RpcError, Runtime, Spec, Stdio,
+    Code, Harness, RpcError, Spec, Stdio,
     shim::{Said, Shim, Verb, limit},
-    with_options,
 };
 use serde_json::json;
 
@@ -27,7 +26,8 @@ harness::on_curfew_alone![
     a_spec_that_goes_bad_before_create_is_refused_and_the_shim_goes_on,
     a_stream_that_is_no_fifo_is_refused,
     a_terminal_and_a_logger_are_not_supported_yet,
-    a_cgroup_with_members_is_refused,
+    what_is_not_served_yet_is_unimplemented,
+    a_start_that_meets_a_dead_shims_sandbox_cleans_it_and_keeps_its_lock,
 ];
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -198,101 +198,42 @@ fn a_terminal_and_a_logger_are_not_supported_yet(h: &Harness) {
     assert_eq!(error.code, Code::Unimplemented, "{error}");
 }
 
-fn a_cgroup_with_members_is_refused(h: &Harness) {
-    let task = h.start(Spec::sleeper().id("first"));
-    let path = format!("/curfew-test/{}/first", h.containerd.namespace());
-    let spec = Spec::sleeper().edit(|spec| spec["linux"]["cgroupsPath"] = json!(path));
-    let error = h.try_create(spec).unwrap_err();
-    assert_eq!(error.code, Code::FailedPrecondition, "{error}");
-    assert_eq!(task.state().unwrap().status, harness::Status::Running);
+fn what_is_not_served_yet_is_unimplemented(h: &Harness) {
+    let task = h.start(Spec::sleeper());
+    assert_eq!(task.pause().unwrap_err().code, Code::Unimplemented);
+    assert_eq!(task.resume().unwrap_err().code, Code::Unimplemented);
+    assert_eq!(task.resize(80, 24).unwrap_err().code, Code::Unimplemented);
+    assert_eq!(task.exec(&harness::ExecSpec::new(["true"])).map(drop).unwrap_err().code, Code::Unimplemented);
     task.kill(harness::Signal::SIGKILL).unwrap();
     task.wait().unwrap();
     task.delete().unwrap();
 }
 
-/// Runs `check` with a runsc that is this shell script.
-fn with_runsc(script: &str, calls: &str, check: impl FnOnce(&Harness)) {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("runsc");
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    let class = format!("[runsc]\npath = {path:?}\n[calls]\n{calls}");
-    with_options(Runtime::Curfew, Options { class, ..Options::default() }, check);
-}
-
-#[track_caller]
-fn assert_create_fails(h: &Harness, code: Code, words: &str) {
-    let container = h.container(&Spec::sleeper().id("bad"));
-    let error = container.create().unwrap_err();
-    assert_eq!(error.code, code, "{error}");
-    assert!(error.message.contains(words), "{words}: {error}");
-    container.delete().unwrap();
-}
-
-#[test]
-fn a_runsc_that_is_not_there_or_not_executable_is_named_in_one_line() {
-    for path in ["/no/such/runsc", "/etc/passwd", "/etc"] {
-        let class = format!("[runsc]\npath = {path:?}\n");
-        with_options(Runtime::Curfew, Options { class, ..Options::default() }, |h| {
-            let error = h.try_create(Spec::sleeper()).unwrap_err();
-            assert!(error.message.contains(path), "{error}");
-        });
-    }
-}
-
-#[test]
-fn a_runsc_that_ends_at_once_or_prints_rubbish_is_no_runsc() {
-    with_runsc("exit 1", "", |h| assert_create_fails(h, Code::FailedPrecondition, "exit status: 1"));
-    with_runsc("echo rubbish", "", |h| assert_create_fails(h, Code::FailedPrecondition, "rubbish"));
-    let endless = "exec cat /dev/urandom";
-    with_runsc(endless, "probe = \"1s\"\n", |h| {
-        let error = h.try_create(Spec::sleeper()).unwrap_err();
-        assert!([Code::FailedPrecondition, Code::DeadlineExceeded].contains(&error.code), "{error}");
-    });
-}
-
-#[test]
-fn a_runsc_below_the_minimum_is_refused_with_the_reason() {
-    with_runsc("echo runsc version release-20240729.0", "", |h| {
-        assert_create_fails(h, Code::FailedPrecondition, "20260817");
-    });
-}
-
-#[test]
-fn a_runsc_that_hangs_is_killed_at_its_limit() {
-    with_runsc("exec sleep 1000", "probe = \"500ms\"\n", |h| {
-        assert_create_fails(h, Code::DeadlineExceeded, "500ms");
-    });
-    let hangs_in_create =
-        "case \"$*\" in --version) echo runsc version release-20260905.0;; *) exec sleep 1000;; esac";
-    with_runsc(hangs_in_create, "create = \"500ms\"\n", |h| {
-        assert_create_fails(h, Code::DeadlineExceeded, "500ms");
-    });
-}
-
-#[test]
-fn a_sandbox_that_a_hanging_create_has_made_goes_with_it() {
-    let real = harness::version::runsc().display().to_string();
-    let script = format!("{real} \"$@\" || exit\ncase \"$*\" in *create*) exec sleep 1000;; esac");
-    with_runsc(&script, "create = \"3s\"\n", |h| assert_create_fails(h, Code::DeadlineExceeded, "3s"));
-}
-
-#[test]
-fn state_answers_while_a_create_hangs() {
-    let hangs = "case \"$*\" in --version) echo runsc version release-20260905.0;; *) exec sleep 1000;; esac";
-    with_runsc(hangs, "create = \"4s\"\n", |h| {
-        let container = h.container(&Spec::sleeper().id("slow"));
-        let creating = {
-            let container = container.clone();
-            std::thread::spawn(move || container.create())
-        };
-        let shim = harness::rpc::poll(LIMIT, || Shim::of(&h.containerd, "slow").ok()).unwrap();
-        let asked = Instant::now();
-        let request = StateRequest { id: "slow".into(), ..StateRequest::default() };
-        let seen = harness::rpc::poll(STATE_LIMIT, || shim.tasks().state(limit(), &request).ok());
-        assert!(seen.is_some() && asked.elapsed() < STATE_LIMIT);
-        drop(shim);
-        assert_eq!(creating.join().unwrap().unwrap_err().code, Code::DeadlineExceeded);
-        container.delete().unwrap();
-    });
+fn a_start_that_meets_a_dead_shims_sandbox_cleans_it_and_keeps_its_lock(h: &Harness) {
+    let bundle = bundle(h, "twice");
+    let address = |said: &Said| {
+        assert!(said.status.unwrap().success(), "{}", String::from_utf8_lossy(&said.stderr));
+        let reply: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
+        reply["address"].as_str().unwrap().to_owned()
+    };
+    let shims = || {
+        let all = harness::proc::of_test(h.containerd.namespace(), h.containerd.pid()).into_iter();
+        all.filter(|p| p.command.ends_with(" serve")).collect::<Vec<_>>()
+    };
+    let first = address(&start(h, "twice", &bundle));
+    // A second start for the same sandbox joins.
+    assert_eq!(address(&start(h, "twice", &bundle)), first);
+    assert_eq!(shims().len(), 1);
+    shims()[0].signal(harness::Signal::SIGKILL);
+    harness::rpc::poll(LIMIT, || shims().is_empty().then_some(())).unwrap();
+    let again = address(&start(h, "twice", &bundle));
+    // A living shim's sandbox is not touched.
+    assert!(
+        Verb::of(&h.containerd, "twice", &bundle, "delete").run(LIMIT).unwrap().status.unwrap().success()
+    );
+    let shim = Shim::connect(&again).unwrap();
+    assert_unknown(&shim, "twice");
+    shim.tasks()
+        .shutdown(limit(), &ShutdownRequest { id: "twice".into(), ..ShutdownRequest::default() })
+        .unwrap();
 }

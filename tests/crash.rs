@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use harness::{Harness, Signal, Spec, proc::Process, rpc::poll, shim::Shim};
+use harness::{Code, Harness, Signal, Spec, Task, proc::Process, rpc::poll, shim::Shim};
 
 harness::on_curfew_alone![
     a_killed_shim_takes_its_pod_of_two_with_it,
@@ -31,6 +31,12 @@ fn cleaned(h: &Harness) -> Duration {
     since.elapsed()
 }
 
+/// Waits until containerd has forgotten the task: while it cleans up, it only cannot reach it.
+fn forgotten(task: &Task) {
+    let gone = || task.state().is_err_and(|error| error.code == Code::NotFound);
+    poll(CLEANED_WITHIN, || gone().then_some(())).unwrap();
+}
+
 /// The mounts in bundles.
 fn mounted(h: &Harness) -> Vec<String> {
     let bundles = h.containerd.dir().join("state");
@@ -52,7 +58,7 @@ fn a_killed_shim_takes_its_pod_of_two_with_it(h: &Harness) {
     }
     for task in [pod.workload, pod.pause] {
         // containerd has forgotten the tasks; the containers are the client's to remove.
-        poll(CLEANED_WITHIN, || task.state().is_err().then_some(())).unwrap();
+        forgotten(&task);
         task.container().delete().unwrap();
     }
 }
@@ -95,7 +101,7 @@ fn a_new_container_of_the_same_name_starts_after_a_crash(h: &Harness) {
     let task = h.start(Spec::sleeper().id("again"));
     kill_shim_of(h, "again");
     cleaned(h);
-    poll(CLEANED_WITHIN, || task.state().is_err().then_some(())).unwrap();
+    forgotten(&task);
     task.container().delete().unwrap();
     let output = h.run(Spec::new(["echo", "alive"]).id("again"));
     assert_eq!(output.stdout, "alive\n");

@@ -74,9 +74,14 @@ impl RunscError {
         Self { call, subject: subject.to_string(), kind, detail }
     }
 
-    /// A failure that runsc or the sentry described in `words`.
-    pub(crate) fn from_words(call: &'static str, subject: impl fmt::Display, words: &str) -> Self {
-        Self::new(call, subject, classify(words), words)
+    /// A failure that the sentry described in `words`, over the control socket.
+    pub(crate) fn of_sentry(call: &'static str, subject: impl fmt::Display, words: &str) -> Self {
+        Self::new(call, subject, classify(SENTRY, words), words)
+    }
+
+    /// A failure that runsc described in `words`, in its log.
+    pub(crate) fn of_runsc(call: &'static str, subject: impl fmt::Display, words: &str) -> Self {
+        Self::new(call, subject, classify(RUNSC, words), words)
     }
 }
 
@@ -90,28 +95,37 @@ fn one_line(text: &str) -> String {
     }
 }
 
-/// Phrases of the supported releases, the more specific first (gVisor `runsc/boot/controller.go`,
-/// `runsc/boot/loader.go`, `runsc/container/state_file.go`, `pkg/urpc/urpc.go`).
-const PHRASES: &[(&str, Kind)] = &[
-    ("unknown method", Kind::UnknownMethod),
-    ("no such process", Kind::NoSuchProcess),
-    ("not started", Kind::NotStarted),
-    ("cannot signal container in state created", Kind::NotStarted),
-    ("sandbox is not running", Kind::SandboxGone),
-    ("connection refused", Kind::SandboxGone),
-    ("error finding executable", Kind::ProgramNotFound),
-    ("failed to load", Kind::ProgramNotFound),
-    ("loading container: file does not exist", Kind::NoSuchContainer),
-    ("fetchspec failed", Kind::NoSuchContainer),
-    ("reading spec", Kind::BadSpec),
-    ("invalid character", Kind::BadSpec),
-    ("spec", Kind::BadSpec),
-    ("not found", Kind::NoSuchContainer),
+/// Phrases and their kinds; all words of a phrase must be there, in order.
+type Phrases = [(&'static [&'static str], Kind)];
+
+/// The sentry's words (gVisor `pkg/urpc/urpc.go`, `runsc/boot/controller.go`, `runsc/boot/loader.go`).
+const SENTRY: &Phrases = &[
+    (&["unknown method"], Kind::UnknownMethod),
+    (&["no such process"], Kind::NoSuchProcess),
+    (&["container ", " not started"], Kind::NotStarted),
+    (&["container ", " not found"], Kind::NoSuchContainer),
 ];
 
-fn classify(words: &str) -> Kind {
+/// runsc's own words (gVisor `runsc/container`, `runsc/boot/loader.go`).
+const RUNSC: &Phrases = &[
+    (&["loading container", "does not exist"], Kind::NoSuchContainer),
+    (&["fetchspec failed", "does not exist"], Kind::NoSuchContainer),
+    (&["failed to load ", ": "], Kind::ProgramNotFound),
+    (&["error finding executable"], Kind::ProgramNotFound),
+    (&["reading spec"], Kind::BadSpec),
+    (&["sandbox is not running"], Kind::SandboxGone),
+    (&["connecting to control server", "connection refused"], Kind::SandboxGone),
+];
+
+fn classify(phrases: &Phrases, words: &str) -> Kind {
     let words = words.to_lowercase();
-    PHRASES.iter().find(|(phrase, _)| words.contains(phrase)).map_or(Kind::Failed, |(_, kind)| *kind)
+    let holds = |phrase: &[&str]| {
+        phrase
+            .iter()
+            .try_fold(words.as_str(), |rest, part| rest.split_once(part).map(|(_, rest)| rest))
+            .is_some()
+    };
+    phrases.iter().find(|(phrase, _)| holds(phrase)).map_or(Kind::Failed, |(_, kind)| *kind)
 }
 
 #[cfg(test)]
@@ -128,11 +142,27 @@ mod tests {
             (r#"container "x" not found"#, Kind::NoSuchContainer),
             (r#"container "x" not started"#, Kind::NotStarted),
             ("unknown method", Kind::UnknownMethod),
-            ("FetchSpec failed: loading container: file does not exist", Kind::NoSuchContainer),
-            ("cannot signal container in state created", Kind::NotStarted),
             ("out of paper", Kind::Failed),
         ] {
-            assert_eq!(classify(words), kind, "{words}");
+            assert_eq!(classify(SENTRY, words), kind, "{words}");
+        }
+        for (words, kind) in [
+            ("FetchSpec failed: loading container: file does not exist", Kind::NoSuchContainer),
+            ("creating process: failed to load /nope: no such file or directory", Kind::ProgramNotFound),
+        ] {
+            assert_eq!(classify(RUNSC, words), kind, "{words}");
+        }
+    }
+
+    #[test]
+    fn words_that_merely_look_like_a_phrase_are_a_failure_like_any_other() {
+        for words in [
+            "no path specified",
+            "iptables not found",
+            "fetchspec failed: permission denied",
+            "kill: no such process",
+        ] {
+            assert_eq!(classify(RUNSC, words), Kind::Failed, "{words}");
         }
     }
 

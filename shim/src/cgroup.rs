@@ -1,21 +1,28 @@
 //! The cgroup of a sandbox, as directories: one on version 2, one in each hierarchy on version 1.
 //!
 //! A sandbox lives in its root container's own cgroup, so ending all of its members ends the sandbox and nobody else.
-//! That is why a cgroup that has members already is refused at Create.
+//! That is why a cgroup that has members already is refused at Create, and why a directory that the shim itself is in,
+//! as in a hierarchy that runsc leaves alone, never counts as the sandbox's.
+
+mod layout;
 
 use std::{
     collections::BTreeSet,
     fs, io,
-    path::{Component, Path, PathBuf},
-    time::Duration,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
-use serde::{Deserialize, Serialize};
-
+pub(crate) use self::layout::CgroupPathError;
+use self::layout::{own_directories, planned_directories};
 use crate::process::PidFd;
+use serde::{Deserialize, Serialize};
 
 /// How long to let the kernel take members out of a cgroup between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// The parent of the cgroups that we choose ourselves. It goes with the last of them.
+pub(crate) const OWN_PARENT: &str = "curfew";
 
 /// A cgroup: its directory in every hierarchy that has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,25 +30,22 @@ pub(crate) struct Cgroup {
     directories: Vec<PathBuf>,
 }
 
-/// One mounted hierarchy: where it is, and the part of the tree that the mount shows.
-struct Hierarchy {
-    mount_point: PathBuf,
-    root: PathBuf,
-}
-
 impl Cgroup {
-    /// The cgroup that runsc will make for `cgroups_path`, as the spec gives it. A systemd path
-    /// (`slice:prefix:name`) is known only once it exists, so its cgroup is empty here.
-    pub(crate) fn planned(cgroups_path: &str) -> io::Result<Self> {
+    /// The cgroup that runsc will make for `cgroups_path`, as the spec gives it.
+    ///
+    /// # Errors
+    /// A relative path, the root itself, or one that leaves the tree; or the mounts cannot be read.
+    pub(crate) fn planned(cgroups_path: &str) -> io::Result<Result<Self, CgroupPathError>> {
         let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
-        Ok(Self { directories: planned_directories(&mountinfo, cgroups_path) })
+        Ok(planned_directories(&mountinfo, cgroups_path).map(|directories| Self { directories }))
     }
 
-    /// The cgroup that process `pid` is in.
+    /// The cgroup that process `pid` is in, apart from directories that this process is in too.
     pub(crate) fn of_process(pid: i32) -> io::Result<Self> {
         let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
+        let ours = fs::read_to_string("/proc/self/cgroup")?;
         let memberships = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
-        Ok(Self { directories: joined_directories(&mountinfo, &memberships) })
+        Ok(Self { directories: own_directories(&mountinfo, &memberships, &ours) })
     }
 
     /// This cgroup and `other`, each directory once.
@@ -95,15 +99,45 @@ impl Cgroup {
         tokio::time::timeout(limit, emptying).await.is_ok()
     }
 
-    /// Removes the empty cgroup; what is gone already is fine.
+    /// Removes the cgroup, killing whatever is in it, for `limit` at most. What is gone already is fine.
     ///
     /// # Errors
-    /// The first directory that could not be removed.
-    pub(crate) fn remove(&self) -> io::Result<()> {
+    /// The directory that could not be removed.
+    pub(crate) async fn end(&self, limit: Duration) -> io::Result<()> {
+        self.remove_with(limit, || self.kill()).await
+    }
+
+    /// Removes the cgroup, which has no members, for `limit` at most. What is gone already is fine.
+    ///
+    /// # Errors
+    /// The directory that could not be removed.
+    pub(crate) async fn remove(&self, limit: Duration) -> io::Result<()> {
+        self.remove_with(limit, || {}).await
+    }
+
+    /// A directory is busy for a moment after its last member has gone, and a runsc that dies may join until it has.
+    async fn remove_with(&self, limit: Duration, before_each_try: impl Fn()) -> io::Result<()> {
+        let until = Instant::now() + limit;
+        loop {
+            before_each_try();
+            match self.try_remove() {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < until => {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn try_remove(&self) -> io::Result<()> {
         for directory in &self.directories {
             remove_tree(directory).map_err(|e| {
                 io::Error::new(e.kind(), format!("cannot remove {}: {e}", directory.display()))
             })?;
+            if let Some(parent) = directory.parent().filter(|parent| parent.ends_with(OWN_PARENT)) {
+                // Still in use by other sandboxes, most of the time.
+                let _ = fs::remove_dir(parent);
+            }
         }
         Ok(())
     }
@@ -136,102 +170,5 @@ fn remove_tree(directory: &Path) -> io::Result<()> {
     match fs::remove_dir(directory) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
-    }
-}
-
-/// The mounted hierarchies, each with the names by which `/proc/PID/cgroup` knows it; version 2 has an empty name.
-fn hierarchies(mountinfo: &str) -> Vec<(Vec<String>, Hierarchy)> {
-    mountinfo.lines().filter_map(parse_hierarchy).collect()
-}
-
-fn parse_hierarchy(line: &str) -> Option<(Vec<String>, Hierarchy)> {
-    let (mount, filesystem) = line.split_once(" - ")?;
-    let mut mount = mount.split(' ').skip(3);
-    let root = PathBuf::from(mount.next()?);
-    let mount_point = PathBuf::from(mount.next()?);
-    let mut filesystem = filesystem.split(' ');
-    let names = match filesystem.next()? {
-        "cgroup2" => vec![String::new()],
-        // The super options hold the controllers, or `name=` for a hierarchy without one.
-        "cgroup" => filesystem.nth(1)?.split(',').map(str::to_owned).collect(),
-        _ => return None,
-    };
-    Some((names, Hierarchy { mount_point, root }))
-}
-
-/// A path that names a cgroup below the root: never the root itself, never anything above it.
-fn is_below_root(path: &Path) -> bool {
-    let mut below = path.components().filter(|c| *c != Component::RootDir).peekable();
-    below.peek().is_some() && below.all(|c| matches!(c, Component::Normal(_)))
-}
-
-fn planned_directories(mountinfo: &str, cgroups_path: &str) -> Vec<PathBuf> {
-    let path = Path::new(cgroups_path);
-    // A relative path would be below runsc's own cgroup; it is found once the sandbox is in it.
-    if cgroups_path.contains(':') || !path.is_absolute() || !is_below_root(path) {
-        return Vec::new();
-    }
-    let relative = cgroups_path.trim_start_matches('/');
-    hierarchies(mountinfo).into_iter().map(|(_, h)| h.mount_point.join(relative)).collect()
-}
-
-fn joined_directories(mountinfo: &str, memberships: &str) -> Vec<PathBuf> {
-    let hierarchies = hierarchies(mountinfo);
-    let mut directories = Vec::new();
-    for line in memberships.lines() {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (Some(names), Some(path)) = (fields.next(), fields.next()) else { continue };
-        let wanted = names.split(',').next().unwrap_or_default();
-        let mounted = hierarchies.iter().find(|(known, _)| known.iter().any(|name| name == wanted));
-        let Some((_, hierarchy)) = mounted else { continue };
-        let Ok(shown) = Path::new(path).strip_prefix(&hierarchy.root) else { continue };
-        if is_below_root(shown) {
-            directories.push(hierarchy.mount_point.join(shown));
-        }
-    }
-    directories
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HYBRID: &str = "\
-30 24 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
-31 30 0:27 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu,cpuacct
-32 30 0:28 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,name=systemd
-33 30 0:29 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
-";
-    const UNIFIED: &str = "30 24 0:26 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw\n";
-
-    fn paths(directories: Vec<PathBuf>) -> Vec<String> {
-        directories.iter().map(|d| d.display().to_string()).collect()
-    }
-
-    #[test]
-    fn a_planned_cgroup_has_a_directory_in_every_hierarchy() {
-        assert_eq!(
-            paths(planned_directories(HYBRID, "/pods/a")),
-            ["/sys/fs/cgroup/cpu/pods/a", "/sys/fs/cgroup/systemd/pods/a", "/sys/fs/cgroup/unified/pods/a"]
-        );
-        assert_eq!(paths(planned_directories(UNIFIED, "/pods/a")), ["/sys/fs/cgroup/pods/a"]);
-    }
-
-    #[test]
-    fn the_root_cgroup_and_what_leaves_the_tree_are_never_ours() {
-        for path in ["/", "", "/..", "/a/../..", "//", "system.slice:cri:a", "relative"] {
-            assert!(planned_directories(HYBRID, path).is_empty(), "{path:?}");
-        }
-        assert!(joined_directories(HYBRID, "2:cpu,cpuacct:/\n0::/\n").is_empty());
-    }
-
-    #[test]
-    fn the_cgroup_of_a_process_is_found_by_the_hierarchys_names() {
-        let memberships = "3:name=systemd:/pods/a\n2:cpu,cpuacct:/pods/a\n0::/\n";
-        assert_eq!(
-            paths(joined_directories(HYBRID, memberships)),
-            ["/sys/fs/cgroup/systemd/pods/a", "/sys/fs/cgroup/cpu/pods/a"]
-        );
-        assert_eq!(paths(joined_directories(UNIFIED, "0::/pods/a\n")), ["/sys/fs/cgroup/pods/a"]);
     }
 }

@@ -3,7 +3,9 @@
 use runsc_bridge::{IdError, Kind, RunscError};
 use thiserror::Error;
 
-use crate::{lifecycle::Phase, rootfs::RootfsError, spec::SpecError, stdio::fifo::StdioError};
+use crate::{
+    cgroup::CgroupPathError, lifecycle::Phase, rootfs::RootfsError, spec::SpecError, stdio::fifo::StdioError,
+};
 
 /// The codes containerd tells apart. Never UNKNOWN: it means "task gone" to nobody and "retry" to everybody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub(crate) enum Error {
     #[error("cgroup {path:?} of container {id:?} has members already: a sandbox needs one of its own")]
     CgroupInUse { id: String, path: String },
     #[error(transparent)]
+    CgroupPath(#[from] CgroupPathError),
+    #[error(transparent)]
     Spec(#[from] SpecError),
     #[error(transparent)]
     Annotation(#[from] curfew_config::AnnotationError),
@@ -66,9 +70,12 @@ impl Error {
     /// The code containerd gets.
     pub(crate) fn code(&self) -> Code {
         match self {
-            Self::Id(_) | Self::Bundle(_) | Self::Signal(_) | Self::Spec(_) | Self::Annotation(_) => {
-                Code::InvalidArgument
-            }
+            Self::Id(_)
+            | Self::Bundle(_)
+            | Self::CgroupPath(_)
+            | Self::Signal(_)
+            | Self::Spec(_)
+            | Self::Annotation(_) => Code::InvalidArgument,
             Self::Stdio(StdioError::Unsupported { .. }) => Code::Unimplemented,
             Self::Stdio(_)
             | Self::Rootfs(RootfsError::Target { .. } | RootfsError::OptionsTooLong { .. }) => {

@@ -46,6 +46,8 @@ pub(crate) struct SandboxRecord {
     pub(crate) pod_policy: Option<PodPolicy>,
     /// The sandbox's process, once it is known.
     pub(crate) process: Option<ProcessName>,
+    /// The sandbox's cgroup, which had no members before it: all that are in it may be killed.
+    pub(crate) cgroup: Cgroup,
     /// When the pod's time was up, if it was.
     pub(crate) expired: bool,
     /// By id.
@@ -56,6 +58,7 @@ pub(crate) struct SandboxRecord {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct ContainerRecord {
     pub(crate) bundle: PathBuf,
+    /// To be removed; a sub-container's has no members.
     pub(crate) cgroup: Cgroup,
     pub(crate) gofer: Option<ProcessName>,
 }
@@ -87,9 +90,16 @@ impl SandboxRecord {
             policy: new.policy,
             pod_policy: None,
             process: None,
+            cgroup: Cgroup::default(),
             expired: false,
             containers: BTreeMap::new(),
         }
+    }
+
+    /// The sandbox is gone: its pid and its cgroup may become somebody else's.
+    pub(crate) fn forget_sandbox(&mut self) {
+        self.process = None;
+        self.cgroup = Cgroup::default();
     }
 
     /// Reads the record in `dir`.
@@ -131,10 +141,16 @@ impl BundleNote {
         bundle.join("curfew.json")
     }
 
-    /// Reads the note in `bundle`; `None` where there is none, or none that can be read.
-    pub(crate) fn read(bundle: &Path) -> Option<Self> {
-        let text = durable::read_bounded(&Self::path(bundle), 64 << 10).ok()?;
-        serde_json::from_slice(&text).ok()
+    /// Reads the note in `bundle`; `None` where there is none.
+    ///
+    /// # Errors
+    /// A note that cannot be read: what it is about must not be taken for nothing.
+    pub(crate) fn read(bundle: &Path) -> io::Result<Option<Self>> {
+        match durable::read_bounded(&Self::path(bundle), 64 << 10) {
+            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes the note to `bundle`.

@@ -1,7 +1,7 @@
 //! A container's root file system: the mounts that containerd hands over, made and unmade.
 //!
-//! Everything here runs on the shim's only thread and between two awaits, which is what makes the change of the
-//! working directory for long overlay options safe.
+//! Mounting changes the working directory for long overlay options. The shim has one thread for work that may take
+//! its time, so only one mount is made at once, and nothing else in the shim uses a relative path.
 
 mod loop_device;
 mod options;
@@ -9,7 +9,10 @@ mod options;
 use std::{
     fs::DirBuilder,
     io,
-    os::unix::fs::DirBuilderExt,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::DirBuilderExt,
+    },
     path::{Path, PathBuf},
 };
 
@@ -17,6 +20,7 @@ use nix::{
     errno::Errno,
     mount::{MntFlags, MsFlags, mount, umount2},
 };
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use thiserror::Error;
 
 use self::{
@@ -41,12 +45,15 @@ pub(crate) enum RootfsError {
     /// The mount point cannot be made.
     #[error("cannot make mount point {}: {source}", path.display())]
     MountPoint { path: PathBuf, source: io::Error },
-    /// A target that leaves the root file system.
-    #[error("mount target {target:?} isn't below the root file system")]
-    Target { target: String },
+    /// A target that isn't a directory in the root file system.
+    #[error("mount target {target:?} in the root file system: {source}")]
+    Target { target: String, source: io::Error },
     /// The options are too long for the kernel, however they are written.
     #[error("{length} bytes of options for the {kind} mount are more than the kernel takes")]
     OptionsTooLong { kind: String, length: usize },
+    /// The shim is ending.
+    #[error("given up: the shim ends")]
+    Abandoned,
     /// The image file has no block device.
     #[error("cannot show {} as a block device: {source}", image.display())]
     Loop { image: PathBuf, source: io::Error },
@@ -103,14 +110,31 @@ pub(crate) fn unmount_all(rootfs: &Path) -> Result<(), RootfsError> {
     }
 }
 
+/// [`mount_all`] on another thread: a file system may take its time, and the pod's time limit must not wait for it.
+pub(crate) async fn mount_elsewhere(rootfs: PathBuf, mounts: Vec<RootfsMount>) -> Result<(), RootfsError> {
+    elsewhere(move || mount_all(&rootfs, &mounts)).await
+}
+
+/// [`unmount_all`] on another thread.
+pub(crate) async fn unmount_elsewhere(rootfs: PathBuf) -> Result<(), RootfsError> {
+    elsewhere(move || unmount_all(&rootfs)).await
+}
+
+async fn elsewhere(
+    work: impl FnOnce() -> Result<(), RootfsError> + Send + 'static,
+) -> Result<(), RootfsError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(RootfsError::Abandoned))
+}
+
 fn mount_one(rootfs: &Path, one: &RootfsMount) -> Result<(), RootfsError> {
-    let target = target_below(rootfs, &one.target)?;
+    let target_fd = open_target(rootfs, &one.target)?;
+    let target = PathBuf::from(format!("/proc/self/fd/{}", target_fd.as_raw_fd()));
     let options = parse_options(&one.options);
     let compacted = Compacted::new(one, &options)?;
     let failed = |errno| RootfsError::Mount {
         kind: one.kind.clone(),
         mount_source: one.source.clone(),
-        target: target.clone(),
+        target: rootfs.join(one.target.trim_start_matches('/')),
         errno,
     };
     let kind = (one.kind != "bind").then_some(one.kind.as_str());
@@ -123,7 +147,10 @@ fn mount_one(rootfs: &Path, one: &RootfsMount) -> Result<(), RootfsError> {
     let remount = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     if kind.is_none() && options.flags.intersects(remount) {
         let flags = options.flags.intersection(remount) | MsFlags::MS_BIND | MsFlags::MS_REMOUNT;
-        mount(None::<&str>, &target, None::<&str>, flags, None::<&str>).map_err(failed)?;
+        // The first descriptor is of the directory below the mount.
+        let mounted = open_target(rootfs, &one.target)?;
+        let mounted = format!("/proc/self/fd/{}", mounted.as_raw_fd());
+        mount(None::<&str>, mounted.as_str(), None::<&str>, flags, None::<&str>).map_err(failed)?;
     }
     Ok(())
 }
@@ -134,12 +161,17 @@ fn attach(one: &RootfsMount, flags: MsFlags) -> Result<LoopDevice, RootfsError> 
         .map_err(|source| RootfsError::Loop { image: image.to_owned(), source })
 }
 
-fn target_below(rootfs: &Path, target: &str) -> Result<PathBuf, RootfsError> {
-    let relative = target.trim_start_matches('/');
-    if Path::new(relative).components().any(|c| c == std::path::Component::ParentDir) {
-        return Err(RootfsError::Target { target: target.to_owned() });
+/// Opens a mount's target as the root file system itself has it: a link in the image leads to nowhere outside.
+fn open_target(rootfs: &Path, target: &str) -> Result<OwnedFd, RootfsError> {
+    let failed = |e: rustix::io::Errno| RootfsError::Target { target: target.to_owned(), source: e.into() };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(CWD, rootfs, flags | OFlags::NOFOLLOW, Mode::empty()).map_err(failed)?;
+    let target = target.trim_start_matches('/');
+    if target.is_empty() {
+        return Ok(root);
     }
-    Ok(if relative.is_empty() { rootfs.to_owned() } else { rootfs.join(relative) })
+    openat2(root, target, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+        .map_err(failed)
 }
 
 #[cfg(test)]

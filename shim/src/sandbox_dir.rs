@@ -13,11 +13,17 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     hash::Hasher,
     io,
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::unix::{
+        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use runsc_bridge::{SandboxId, SandboxPaths};
+
+use crate::cgroup::OWN_PARENT;
 
 /// The path of a sandbox's directory and of what is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +68,7 @@ impl SandboxDir {
     /// A cgroup path for a container that brings none.
     pub(crate) fn own_cgroup(&self, container: &str) -> String {
         let name = self.0.file_name().unwrap_or_default().to_string_lossy();
-        format!("/curfew/{name}-{container}")
+        format!("/{OWN_PARENT}/{name}-{container}")
     }
 
     /// runsc's view of the directory.
@@ -123,6 +129,26 @@ impl SandboxDir {
             if fs::metadata(&path).is_ok_and(|m| m.ino() == inode) {
                 return Ok(Lock::Taken(file));
             }
+        }
+    }
+
+    /// Takes the lock, or finds a shim that serves. Whoever else holds the lock, a `start` or a cleanup, is waited for.
+    ///
+    /// # Errors
+    /// `NotFound` if the directory is missing, `TimedOut` if the other holder takes longer than `limit`.
+    pub(crate) fn lock_or_served(&self, limit: Duration) -> io::Result<Lock> {
+        let until = Instant::now() + limit;
+        loop {
+            match self.lock()? {
+                // The lock alone doesn't tell a shim from a cleanup.
+                Lock::Held if UnixStream::connect(self.socket()).is_err() => {}
+                lock @ (Lock::Held | Lock::Taken(_)) => return Ok(lock),
+            }
+            if Instant::now() >= until {
+                let message = format!("another start or cleanup of {} takes too long", self.0.display());
+                return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 

@@ -30,6 +30,8 @@ use crate::{
 
 /// How long containerd may take to accept the last events before the shim goes without.
 const LAST_EVENTS: Duration = Duration::from_secs(2);
+/// How long the thread for mounts waits for the next one.
+const BLOCKING_THREAD: Duration = Duration::from_millis(50);
 /// The reply to Shutdown has to leave the process before it ends.
 const LAST_REPLY: Duration = Duration::from_millis(20);
 
@@ -51,7 +53,12 @@ pub(crate) fn serve(inherited: Inherited) -> anyhow::Result<()> {
     logging::start(&record.bundle, record.debug);
     // Sandboxes and gofers become our children when the runsc that made them ends.
     prctl::set_child_subreaper(true).context("becoming a subreaper")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // For mounts alone, one at a time, and gone when there is none to make.
+        .max_blocking_threads(1)
+        .thread_keep_alive(BLOCKING_THREAD)
+        .build()?;
     let result = runtime.block_on(serve_pod(inherited, record));
     if let Err(error) = &result {
         log::error!("the shim ends: {error:#}");

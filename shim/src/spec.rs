@@ -5,7 +5,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
@@ -38,45 +37,78 @@ pub(crate) struct Spec {
     pub(crate) cgroups_path: String,
 }
 
-#[derive(Deserialize)]
-struct Read {
-    #[serde(default)]
-    annotations: Option<BTreeMap<String, String>>,
-    process: Option<ReadProcess>,
-    root: Option<ReadRoot>,
-    #[serde(default)]
-    linux: Option<ReadLinux>,
-}
-
-#[derive(Deserialize)]
-struct ReadProcess {
-    #[serde(default)]
-    args: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct ReadRoot {
-    #[serde(rename = "path")]
-    _path: PathBuf,
-}
-
-#[derive(Deserialize, Default)]
-struct ReadLinux {
-    #[serde(rename = "cgroupsPath", default)]
-    cgroups_path: String,
-}
-
 fn path_in(bundle: &Path) -> PathBuf {
     bundle.join("config.json")
 }
 
-fn read(bundle: &Path) -> Result<(Vec<u8>, Read), SpecError> {
-    let path = path_in(bundle);
-    let text = durable::read_bounded(&path, LARGEST)
-        .map_err(|source| SpecError::Unreadable { path: path.clone(), source })?;
-    let parsed =
-        serde_json::from_slice(&text).map_err(|e| SpecError::Malformed { path, reason: e.to_string() })?;
-    Ok((text, parsed))
+type Object = serde_json::Map<String, Value>;
+
+/// A parsed `config.json`, with its path for messages. Read by hand: serde takes an array for a struct.
+struct Parsed {
+    path: PathBuf,
+    whole: Object,
+}
+
+impl Parsed {
+    fn read(bundle: &Path) -> Result<Self, SpecError> {
+        let path = path_in(bundle);
+        let text = durable::read_bounded(&path, LARGEST)
+            .map_err(|source| SpecError::Unreadable { path: path.clone(), source })?;
+        let whole = serde_json::from_slice(&text)
+            .map_err(|e| SpecError::Malformed { path: path.clone(), reason: e.to_string() })?;
+        Ok(Self { path, whole })
+    }
+
+    fn malformed(&self, reason: &str) -> SpecError {
+        SpecError::Malformed { path: self.path.clone(), reason: reason.to_owned() }
+    }
+
+    /// The object under `key`; absent and null are none.
+    fn object(&self, key: &str) -> Result<Option<&Object>, SpecError> {
+        match self.whole.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Object(object)) => Ok(Some(object)),
+            Some(_) => Err(self.malformed(&format!("{key} is no object"))),
+        }
+    }
+
+    fn annotations(&self) -> Result<BTreeMap<String, String>, SpecError> {
+        let Some(annotations) = self.object("annotations")? else { return Ok(BTreeMap::new()) };
+        let text = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+        let read: Option<_> = annotations.iter().map(text).collect();
+        read.ok_or_else(|| self.malformed("an annotation is no text"))
+    }
+
+    fn cgroups_path(&self) -> Result<String, SpecError> {
+        match self.object("linux")?.and_then(|linux| linux.get("cgroupsPath")) {
+            None | Some(Value::Null) => Ok(String::new()),
+            Some(Value::String(path)) => Ok(path.clone()),
+            Some(_) => Err(self.malformed("linux.cgroupsPath is no text")),
+        }
+    }
+
+    fn require_program(&self) -> Result<(), SpecError> {
+        let process = self.object("process")?;
+        let args = process.and_then(|process| process.get("args")).and_then(Value::as_array);
+        if args.is_none_or(|args| args.is_empty() || !args.iter().all(Value::is_string)) {
+            return Err(self.malformed("process.args names no program"));
+        }
+        let root = self.object("root")?.and_then(|root| root.get("path"));
+        if !root.is_some_and(Value::is_string) {
+            return Err(self.malformed("root.path is missing"));
+        }
+        Ok(())
+    }
+
+    fn set_cgroups_path(&mut self, cgroups_path: &str) {
+        let linux = self.whole.entry("linux").or_insert(Value::Null);
+        if linux.is_null() {
+            *linux = Value::Object(Object::new());
+        }
+        if let Value::Object(linux) = linux {
+            linux.insert("cgroupsPath".to_owned(), Value::String(cgroups_path.to_owned()));
+        }
+    }
 }
 
 /// The annotations of the spec in `bundle`, which is all that `start` needs.
@@ -84,7 +116,7 @@ fn read(bundle: &Path) -> Result<(Vec<u8>, Read), SpecError> {
 /// # Errors
 /// [`SpecError`] says what is wrong with the file.
 pub(crate) fn annotations(bundle: &Path) -> Result<BTreeMap<String, String>, SpecError> {
-    Ok(read(bundle)?.1.annotations.unwrap_or_default())
+    Parsed::read(bundle)?.annotations()
 }
 
 /// Reads the spec in `bundle` and gives it the cgroup `own_cgroup` if it names none: a sandbox without a cgroup of its
@@ -93,24 +125,17 @@ pub(crate) fn annotations(bundle: &Path) -> Result<BTreeMap<String, String>, Spe
 /// # Errors
 /// [`SpecError`] says what is wrong with the file.
 pub(crate) fn complete(bundle: &Path, own_cgroup: &str) -> Result<Spec, SpecError> {
-    let (text, parsed) = read(bundle)?;
-    let path = path_in(bundle);
-    let malformed = |reason: &str| SpecError::Malformed { path: path.clone(), reason: reason.to_owned() };
-    if parsed.process.is_none_or(|process| process.args.is_empty()) {
-        return Err(malformed("process.args is empty"));
-    }
-    if parsed.root.is_none() {
-        return Err(malformed("root is missing"));
-    }
-    let mut cgroups_path = parsed.linux.unwrap_or_default().cgroups_path;
+    let mut parsed = Parsed::read(bundle)?;
+    parsed.require_program()?;
+    let annotations = parsed.annotations()?;
+    let mut cgroups_path = parsed.cgroups_path()?;
     if cgroups_path.is_empty() {
         own_cgroup.clone_into(&mut cgroups_path);
-        let mut whole: Value = serde_json::from_slice(&text).map_err(|e| malformed(&e.to_string()))?;
-        whole["linux"]["cgroupsPath"] = Value::String(cgroups_path.clone());
-        durable::replace(&path, whole.to_string().as_bytes())
-            .map_err(|source| SpecError::Unwritable { path: path.clone(), source })?;
+        parsed.set_cgroups_path(&cgroups_path);
+        let path = parsed.path;
+        durable::replace(&path, Value::Object(parsed.whole).to_string().as_bytes())
+            .map_err(|source| SpecError::Unwritable { path, source })?;
     }
-    let annotations = parsed.annotations.unwrap_or_default();
     Ok(Spec { annotations, cgroups_path })
 }
 
@@ -151,6 +176,10 @@ mod tests {
             r#"{"process":{"args":["a"]}}"#,
             r#"{"annotations":{"a":1},"process":{"args":["a"]},"root":{"path":"r"}}"#,
             r#"{"process":{"args":["a"]},"root":{"path":"r"},"linux":7}"#,
+            r#"{"process":{"args":["a"]},"root":{"path":"r"},"linux":[]}"#,
+            r#"{"process":{"args":["a"]},"root":["r"]}"#,
+            r#"{"process":{"args":[1]},"root":{"path":"r"}}"#,
+            "[null,null,null,null]",
         ] {
             assert!(matches!(completed(text).0, Err(SpecError::Malformed { .. })), "{text}");
         }

@@ -184,7 +184,7 @@ impl Cli {
             return Ok(());
         }
         Err(match said {
-            Some(words) => RunscError::from_words(verb, container, &words),
+            Some(words) => RunscError::of_runsc(verb, container, &words),
             None => {
                 let detail = format!("{status}, and no message in its log");
                 RunscError::new(verb, container, Kind::Failed, detail)

@@ -88,8 +88,9 @@ fn start(
     let [stdin, stdout, stderr] = child.stdio;
     command.args(child.argv).env_clear().env("PATH", PATH).current_dir("/");
     command.process_group(0).stdin(stdin).stdout(stdout).stderr(stderr);
+    let parent = nix::unistd::getpid();
     // SAFETY: the hook makes system calls only: it allocates nothing and takes no lock.
-    unsafe { command.pre_exec(prepare_child) };
+    unsafe { command.pre_exec(move || prepare_child(parent)) };
     let started = command.spawn().map_err(|e| {
         let kind = match e.raw_os_error() {
             Some(libc::ENOENT | libc::ENOTDIR) => Kind::BinaryMissing,
@@ -104,11 +105,15 @@ fn start(
 }
 
 /// Runs between fork and exec.
-fn prepare_child() -> io::Result<()> {
+fn prepare_child(parent: Pid) -> io::Result<()> {
     // A runsc that outlives the shim would go on creating what nobody knows of.
     // SAFETY: prctl with an integer argument touches no memory.
     if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
         return Err(io::Error::last_os_error());
+    }
+    // The shim may have died before the signal was set.
+    if nix::unistd::getppid() != parent {
+        return Err(io::ErrorKind::BrokenPipe.into());
     }
     // Nothing but stdio, whatever somebody forgot to mark.
     // SAFETY: the call takes integers and closes nothing before the exec.

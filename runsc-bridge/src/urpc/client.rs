@@ -81,7 +81,7 @@ impl ControlSocket {
                 }
                 Decoded::More => {}
                 Decoded::Success(result) => return Ok(result),
-                Decoded::Error(words) => return Err(RunscError::from_words(method, subject, &words)),
+                Decoded::Error(words) => return Err(RunscError::of_sentry(method, subject, &words)),
                 Decoded::Garbage(detail) => {
                     return Err(RunscError::new(method, subject, Kind::Protocol, detail));
                 }

@@ -6,9 +6,8 @@
 
 use std::{
     io::{self, Write},
-    os::unix::net::UnixStream,
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
+    path::PathBuf,
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
@@ -23,7 +22,9 @@ use crate::{
 };
 
 /// containerd kills the whole call after 5 s.
-const KILLING: Duration = Duration::from_secs(3);
+const KILLING: Duration = Duration::from_secs(2);
+/// How long a cgroup may be busy after its last member has ended.
+const REMOVING: Duration = Duration::from_millis(500);
 /// How long another call's cleaning of the same pod is waited for.
 const OTHER_CALL: Duration = Duration::from_secs(4);
 
@@ -33,16 +34,19 @@ const OTHER_CALL: Duration = Duration::from_secs(4);
 /// What is left, in one line.
 pub(crate) fn delete(args: &Args) -> anyhow::Result<()> {
     let bundle = bundle_of(args)?;
-    let (pid, exit) = match BundleNote::read(&bundle) {
+    let note = BundleNote::read(&bundle).context("reading the note in the bundle")?;
+    let (pid, exit) = match note {
         // Nothing of ours was ever made for this bundle.
         None => (0, Exit::now(STATUS_KILLED)),
         Some(BundleNote { exit: Some(exit), .. }) => (0, exit),
         Some(BundleNote { sandbox_dir, exit: None }) => {
-            let cleaned = clean_if_abandoned(&SandboxDir::at(sandbox_dir))?;
-            cleaned.unwrap_or_else(|| {
-                let noted = BundleNote::read(&bundle).and_then(|note| note.exit);
-                (0, noted.unwrap_or_else(|| Exit::now(STATUS_KILLED)))
-            })
+            match clean_if_abandoned(&SandboxDir::at(sandbox_dir))? {
+                Some(cleaned) => cleaned,
+                None => {
+                    let noted = BundleNote::read(&bundle).context("reading the note in the bundle")?;
+                    (0, noted.and_then(|note| note.exit).unwrap_or_else(|| Exit::now(STATUS_KILLED)))
+                }
+            }
         }
     };
     let reply = delete_reply(pid, exit)?;
@@ -57,33 +61,24 @@ fn bundle_of(args: &Args) -> anyhow::Result<PathBuf> {
 }
 
 /// Cleans the pod if its shim is gone. `None` if there is nothing to clean, or no longer: the shim lives, or a call
-/// for another container of the pod has just cleaned all of it.
+/// for another container of the pod has just cleaned all of it. containerd removes the bundle after this call, so it
+/// must not return while another one is at it.
 fn clean_if_abandoned(dir: &SandboxDir) -> anyhow::Result<Option<(u32, Exit)>> {
-    let until = Instant::now() + OTHER_CALL;
-    loop {
-        match dir.lock() {
-            Ok(Lock::Taken(_lock)) => return clean_pod(dir).map(Some),
-            // Removed when the pod was empty, or by another call.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).context("locking the sandbox"),
-            Ok(Lock::Held) if is_served(dir) => return Ok(None),
-            // Another call is at it. containerd removes the bundle after this one, so it must not be early.
-            Ok(Lock::Held) if Instant::now() < until => std::thread::sleep(Duration::from_millis(10)),
-            Ok(Lock::Held) => bail!("another cleanup of {} takes too long", dir.path().display()),
-        }
+    match dir.lock_or_served(OTHER_CALL) {
+        Ok(Lock::Taken(_lock)) => clean_pod(dir).map(Some),
+        Ok(Lock::Held) => Ok(None),
+        // Removed when the pod was empty, or by another call.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).context("locking the sandbox"),
     }
 }
 
-/// Whether a shim listens: the lock alone doesn't tell a shim from a cleanup.
-fn is_served(dir: &SandboxDir) -> bool {
-    UnixStream::connect(dir.socket()).is_ok()
-}
-
-/// Ends the pod whose directory is `dir` and removes all of it. The caller holds the lock. Returns the sandbox's pid
-/// and how its containers ended.
+/// Ends the pod whose directory is `dir` and removes all of it. The caller holds the lock, which goes with the
+/// directory. Returns the sandbox's pid and how its containers ended.
 ///
 /// # Errors
-/// What is left: processes that survive SIGKILL, a cgroup or a mount that doesn't go away.
+/// What is left: processes that survive SIGKILL, cgroups or mounts that don't go away. Every step is taken, and the
+/// directory stays if one failed, so that a later call finds what is left.
 pub(super) fn clean_pod(dir: &SandboxDir) -> anyhow::Result<(u32, Exit)> {
     let record = match SandboxRecord::read(dir) {
         Ok(record) => record,
@@ -95,40 +90,50 @@ pub(super) fn clean_pod(dir: &SandboxDir) -> anyhow::Result<(u32, Exit)> {
         Err(error) => return Err(error).context("reading the sandbox record"),
     };
     let pid = record.process.map_or(0, |name| name.pid.unsigned_abs());
-    end_processes(&record)?;
     let exit = Exit::now(if record.expired { STATUS_TIMED_OUT } else { STATUS_KILLED });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let mut left = Vec::new();
+    if !runtime.block_on(end_processes(&record)) {
+        left.push("its processes survive SIGKILL".to_owned());
+    }
+    // A runsc that dies with the shim may join it until it has.
+    if let Err(error) = runtime.block_on(record.cgroup.end(REMOVING)) {
+        left.push(error.to_string());
+    }
     for container in record.containers.values() {
-        clean_container(container)?;
+        runtime.block_on(clean_container(container, &mut left));
         // A bundle that is gone needs no note.
         let _ = BundleNote { sandbox_dir: dir.path().to_owned(), exit: Some(exit) }.write(&container.bundle);
+    }
+    if !left.is_empty() {
+        bail!("sandbox {} is not clean: {}", record.sandbox, left.join("; "));
     }
     dir.remove().context("removing the sandbox's directory")?;
     Ok((pid, exit))
 }
 
-fn end_processes(record: &SandboxRecord) -> anyhow::Result<()> {
+/// Kills all processes of the pod and waits for them. Says whether they have ended.
+async fn end_processes(record: &SandboxRecord) -> bool {
     let gofers = record.containers.values().filter_map(|container| container.gofer);
     let processes: Vec<PidFd> =
         record.process.into_iter().chain(gofers).filter_map(|name| name.open()).collect();
     processes.iter().for_each(PidFd::kill);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    runtime.block_on(async {
-        for container in record.containers.values() {
-            if !container.cgroup.kill_until_empty(KILLING).await {
-                bail!("processes in the cgroup of {} survive SIGKILL", container.bundle.display());
-            }
-        }
+    let ending = async {
         for process in &processes {
-            if !process.ended_within(KILLING).await {
-                bail!("a process of sandbox {} survives SIGKILL", record.sandbox);
-            }
+            process.ended_within(KILLING).await;
         }
-        Ok(())
-    })
+        record.cgroup.kill_until_empty(KILLING).await;
+    };
+    // The limit is for all of it.
+    let _ = tokio::time::timeout(KILLING, ending).await;
+    processes.iter().all(PidFd::has_ended) && !record.cgroup.is_populated()
 }
 
-fn clean_container(container: &ContainerRecord) -> anyhow::Result<()> {
-    container.cgroup.remove().context("removing the cgroup")?;
-    rootfs::unmount_all(&rootfs::mount_point(Path::new(&container.bundle)))?;
-    Ok(())
+async fn clean_container(container: &ContainerRecord, left: &mut Vec<String>) {
+    if let Err(error) = container.cgroup.remove(REMOVING).await {
+        left.push(error.to_string());
+    }
+    if let Err(error) = rootfs::unmount_all(&rootfs::mount_point(&container.bundle)) {
+        left.push(error.to_string());
+    }
 }

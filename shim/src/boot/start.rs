@@ -5,6 +5,7 @@ use std::{
     io::{self, Write},
     os::unix::{fs::PermissionsExt, net::UnixListener},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
@@ -27,6 +28,9 @@ use crate::{
     wire::bootstrap::{RuntimeOptions, Stdin, start_reply},
 };
 
+/// How long another call for the same sandbox is waited for.
+const OTHER_CALL: Duration = Duration::from_secs(5);
+
 /// Starts the pod's shim or finds it, and prints its address. Standard error stays empty: containerd reads both as
 /// the reply.
 ///
@@ -39,10 +43,8 @@ pub(crate) fn start(args: &Args) -> anyhow::Result<()> {
     let bundle = std::env::current_dir().context("finding the bundle")?;
     let stdin = Stdin::parse(&read_stdin().context("reading standard input")?, &args.id, &args.namespace)?;
     let role = Role::of(&id, &spec::annotations(&bundle)?)?;
-    let policy = load_policy(&stdin.options)?;
     let sandbox = role.sandbox(&id)?;
-    let dir = SandboxDir::of(&policy.state.dir, &args.namespace, &sandbox);
-    let request = Request { args, bundle: &bundle, stdin, policy, sandbox, dir };
+    let request = Request { args, bundle: &bundle, stdin, sandbox };
     let (version, socket) = if role.is_root() { request.start_or_find()? } else { request.find()? };
     durable::replace(&bundle.join("address"), format!("unix://{}", socket.display()).as_bytes())
         .context("writing the address to the bundle")?;
@@ -86,66 +88,81 @@ struct Request<'a> {
     args: &'a Args,
     bundle: &'a Path,
     stdin: Stdin,
-    policy: NodePolicy,
     sandbox: SandboxId,
-    dir: SandboxDir,
 }
 
 impl Request<'_> {
-    /// The shim of a pod that must be running.
+    /// The shim of a pod that must be running. Its own bundle says where it is: the class's file may say something
+    /// else by now, and a pod keeps what it was started with.
     fn find(&self) -> anyhow::Result<(u32, PathBuf)> {
-        match self.dir.lock() {
-            Ok(Lock::Held) => self.running_shim(),
+        let beside = self.bundle.parent().map(|bundles| bundles.join(self.sandbox.as_str()));
+        let note = beside.and_then(|bundle| BundleNote::read(&bundle).transpose()).transpose();
+        let dir = match note.context("reading the note in the sandbox's bundle")? {
+            Some(note) => SandboxDir::at(note.sandbox_dir),
+            None => self.dir(&load_policy(&self.stdin.options)?),
+        };
+        match dir.lock_or_served(OTHER_CALL) {
+            Ok(Lock::Held) => self.running_shim(&dir),
             Ok(Lock::Taken(_)) | Err(_) => bail!("sandbox {} has no running shim to join", self.sandbox),
         }
     }
 
-    /// The answer is that of the shim that runs, which may be of another version than this binary.
-    fn running_shim(&self) -> anyhow::Result<(u32, PathBuf)> {
-        let record = SandboxRecord::read(&self.dir).context("reading the record of the running shim")?;
-        if record.namespace != self.args.namespace || record.sandbox != self.sandbox {
-            bail!(
-                "{} belongs to sandbox {} of {}",
-                self.dir.path().display(),
-                record.sandbox,
-                record.namespace
-            );
-        }
-        self.note_bundle()?;
-        Ok((record.protocol, self.dir.socket()))
+    fn dir(&self, policy: &NodePolicy) -> SandboxDir {
+        SandboxDir::of(&policy.state.dir, &self.args.namespace, &self.sandbox)
     }
 
-    fn note_bundle(&self) -> anyhow::Result<()> {
-        let note = BundleNote { sandbox_dir: self.dir.path().to_owned(), exit: None };
+    /// The answer is that of the shim that runs, which may be of another version than this binary.
+    fn running_shim(&self, dir: &SandboxDir) -> anyhow::Result<(u32, PathBuf)> {
+        let record = SandboxRecord::read(dir).context("reading the record of the running shim")?;
+        if record.namespace != self.args.namespace || record.sandbox != self.sandbox {
+            bail!("{} belongs to sandbox {} of {}", dir.path().display(), record.sandbox, record.namespace);
+        }
+        self.note_bundle(dir)?;
+        Ok((record.protocol, dir.socket()))
+    }
+
+    fn note_bundle(&self, dir: &SandboxDir) -> anyhow::Result<()> {
+        let note = BundleNote { sandbox_dir: dir.path().to_owned(), exit: None };
         note.write(self.bundle).context("writing to the bundle")
     }
 
     fn start_or_find(self) -> anyhow::Result<(u32, PathBuf)> {
-        let runsc = resolve_runsc(&self.policy)?;
-        settings_of(&self.policy)?;
-        self.dir.make().context("making the sandbox's directory")?;
-        let lock = match self.dir.lock().context("locking the sandbox")? {
-            Lock::Held => return self.running_shim(),
+        let policy = load_policy(&self.stdin.options)?;
+        let runsc = resolve_runsc(&policy)?;
+        settings_of(&policy)?;
+        let dir = self.dir(&policy);
+        let mut lock = make_and_lock(&dir)?;
+        if matches!(lock, Lock::Taken(_)) && dir.record().exists() {
+            // An earlier shim of this name died and nobody has cleaned up after it. The lock goes with the directory.
+            clean_pod(&dir).context("cleaning up after an earlier sandbox of this name")?;
+            lock = make_and_lock(&dir)?;
+        }
+        let lock = match lock {
+            Lock::Held => return self.running_shim(&dir),
             Lock::Taken(lock) => lock,
         };
-        let version = self.policy.protocol.version;
-        let socket = self.dir.socket();
-        let dir = self.dir.clone();
-        let started = self.start_shim(runsc, lock);
-        if started.is_err() {
+        let version = policy.protocol.version;
+        if let Err(error) = self.start_shim(&dir, runsc, policy, lock) {
+            // Nothing has been started: this is all there is.
             let _ = dir.remove();
+            return Err(error);
         }
-        started.map(|()| (version, socket))
+        Ok((version, dir.socket()))
     }
 
-    fn start_shim(self, runsc: PathBuf, lock: fs::File) -> anyhow::Result<()> {
-        if self.dir.record().exists() {
-            // An earlier shim of this name died and nobody has cleaned up after it.
-            clean_pod(&self.dir).context("cleaning up after an earlier sandbox of this name")?;
-            self.dir.make().context("making the sandbox's directory")?;
-        }
-        let events_address =
-            self.stdin.events_address.or_else(|| std::env::var("TTRPC_ADDRESS").ok()).unwrap_or_default();
+    fn start_shim(
+        self,
+        dir: &SandboxDir,
+        runsc: PathBuf,
+        policy: NodePolicy,
+        lock: fs::File,
+    ) -> anyhow::Result<()> {
+        let events_address = self
+            .stdin
+            .events_address
+            .clone()
+            .or_else(|| std::env::var("TTRPC_ADDRESS").ok())
+            .unwrap_or_default();
         let record = SandboxRecord::new(NewRecord {
             namespace: &self.args.namespace,
             sandbox: &self.sandbox,
@@ -153,16 +170,15 @@ impl Request<'_> {
             events_address: &events_address,
             debug: self.args.debug || self.stdin.debug,
             runsc,
-            policy: self.policy,
+            policy,
         });
-        record.write(&self.dir).context("writing the sandbox record")?;
-        let note = BundleNote { sandbox_dir: self.dir.path().to_owned(), exit: None };
-        note.write(self.bundle).context("writing to the bundle")?;
-        let listener = listen(&self.dir.socket())?;
+        record.write(dir).context("writing the sandbox record")?;
+        self.note_bundle(dir)?;
+        let listener = listen(&dir.socket())?;
         let daemon = Daemon {
             namespace: &self.args.namespace,
             id: self.sandbox.as_str(),
-            dir: &self.dir,
+            dir,
             listener: listener.into(),
             lock: lock.into(),
         };
@@ -171,6 +187,18 @@ impl Request<'_> {
             set_oom_score(pid, score);
         }
         Ok(())
+    }
+}
+
+/// Makes the sandbox's directory and takes its lock, or finds the shim that has it.
+fn make_and_lock(dir: &SandboxDir) -> anyhow::Result<Lock> {
+    loop {
+        dir.make().context("making the sandbox's directory")?;
+        match dir.lock_or_served(OTHER_CALL) {
+            // A cleanup has removed it in between.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => return result.context("locking the sandbox"),
+        }
     }
 }
 

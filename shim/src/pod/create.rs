@@ -1,6 +1,6 @@
 //! Create: from containerd's request to a container that waits for its Start.
 
-mod work;
+pub(super) mod work;
 
 use std::sync::Arc;
 
@@ -21,7 +21,6 @@ use crate::{
     lifecycle::{Effect, Trigger},
     process::{PidFd, ProcessName, STATUS_KILLED, exit_code},
     record::{BundleNote, ContainerRecord},
-    rootfs,
     spec::{self, Spec},
     stdio::fifo::ContainerStdio,
 };
@@ -29,7 +28,13 @@ use crate::{
 /// What `runsc create` made.
 pub(super) struct Created {
     sandbox: Option<NewSandbox>,
-    gofer: Option<(ProcessName, PidFd)>,
+    gofer: Option<Gofer>,
+}
+
+/// The process that opens a container's files for the sandbox.
+pub(super) struct Gofer {
+    pub(super) name: ProcessName,
+    pub(super) process: PidFd,
 }
 
 struct NewSandbox {
@@ -72,16 +77,12 @@ impl Pod {
         let role = self.role_of(&request.id, &spec)?;
         self.decide_policy(&spec)?;
         let cgroup =
-            Cgroup::planned(&spec.cgroups_path).map_err(Error::system("reading the cgroup mounts"))?;
-        if role.is_root() && cgroup.is_populated() {
+            Cgroup::planned(&spec.cgroups_path).map_err(Error::system("reading the cgroup mounts"))??;
+        if cgroup.is_populated() {
             return Err(Error::CgroupInUse { id: request.id.to_string(), path: spec.cgroups_path });
         }
         let stdio = ContainerStdio::open(&request.stdio)?;
-        self.note_container(&request, &cgroup)?;
-        if let Err(error) = rootfs::mount_all(&rootfs::mount_point(&request.bundle), &request.rootfs) {
-            self.forget_record(&request.id);
-            return Err(error.into());
-        }
+        self.note_container(&request, &role, &cgroup)?;
         let container = Container::creating(request, role, cgroup);
         self.containers.insert(container.id.clone(), container);
         Ok(stdio)
@@ -115,7 +116,10 @@ impl Pod {
     }
 
     /// Writes down where the container will be, before anything of it exists.
-    fn note_container(&mut self, request: &Create, cgroup: &Cgroup) -> Result<(), Error> {
+    fn note_container(&mut self, request: &Create, role: &Role, cgroup: &Cgroup) -> Result<(), Error> {
+        if role.is_root() {
+            self.record.cgroup = cgroup.clone();
+        }
         let noted = ContainerRecord {
             bundle: request.bundle.clone(),
             cgroup: cgroup.clone(),
@@ -166,11 +170,11 @@ impl Pod {
     fn take_created(&mut self, id: &ContainerId, created: Created) {
         if let Some(new) = created.sandbox {
             self.record.process = Some(new.name);
+            self.record.cgroup = std::mem::take(&mut self.record.cgroup).union(new.cgroup);
             if let Some(container) = self.containers.get_mut(id) {
-                container.cgroup = std::mem::take(&mut container.cgroup).union(new.cgroup.clone());
+                container.cgroup = self.record.cgroup.clone();
             }
-            self.sandbox =
-                Some(Sandbox { process: Arc::new(new.process), control: new.control, cgroup: new.cgroup });
+            self.sandbox = Some(Sandbox { process: Arc::new(new.process), control: new.control });
             self.spawn(async move {
                 let status = new.exit.await.map_or(STATUS_KILLED, exit_code);
                 Input::SandboxExited(status)
@@ -181,14 +185,19 @@ impl Pod {
         if let (Some(container), Some(noted)) = (self.containers.get_mut(id), noted) {
             container.pid = pid;
             noted.cgroup = container.cgroup.clone();
-            if let Some((name, gofer)) = created.gofer {
-                noted.gofer = Some(name);
-                container.gofer = Some(Arc::new(gofer));
-            }
         }
+        self.take_gofer(id, created.gofer);
         if let Err(error) = self.write_record() {
             // The cgroup was written down before: `delete` still finds everything through it.
             log::error!(container = id.as_str(); "{error}");
+        }
+    }
+
+    pub(super) fn take_gofer(&mut self, id: &ContainerId, gofer: Option<Gofer>) {
+        let noted = self.record.containers.get_mut(id.as_str());
+        if let (Some(gofer), Some(container), Some(noted)) = (gofer, self.containers.get_mut(id), noted) {
+            noted.gofer = Some(gofer.name);
+            container.gofer = Some(Arc::new(gofer.process));
         }
     }
 
@@ -207,8 +216,8 @@ impl Pod {
     fn forget_container(&mut self, id: &ContainerId, error: Error) {
         log::warn!(container = id.as_str(); "create failed: {error}");
         let Some(container) = self.containers.remove(id) else { return };
-        if let Err(error) = rootfs::unmount_all(&rootfs::mount_point(&container.bundle)) {
-            log::error!(container = id.as_str(); "{error}");
+        if container.role.is_root() {
+            self.record.forget_sandbox();
         }
         self.forget_record(id);
         if let Some(responder) = container.waiting.into_iter().next() {

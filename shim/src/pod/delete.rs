@@ -49,6 +49,7 @@ impl Pod {
             rootfs: rootfs::mount_point(&container.bundle),
             cgroup: container.cgroup.clone(),
             gofer: container.gofer.clone(),
+            sandbox_is_gone: container.role.is_root() || sandbox.as_ref().is_none_or(|s| s.has_ended()),
             sandbox: sandbox.filter(|_| container.role.is_root()),
         };
         let tools = self.tools.clone();
@@ -69,6 +70,7 @@ impl Pod {
                 container.answer(Reply::Deleted { pid, exit });
                 if container.role.is_root() {
                     self.sandbox = None;
+                    self.record.forget_sandbox();
                 }
                 self.containers.remove(id);
                 self.forget_record(id);
@@ -100,6 +102,8 @@ struct DeleteWork {
     gofer: Option<Arc<PidFd>>,
     /// For a root container, whose end is the sandbox's.
     sandbox: Option<Arc<PidFd>>,
+    /// Then runsc has nothing left to do but to remove its own notes.
+    sandbox_is_gone: bool,
 }
 
 impl DeleteWork {
@@ -109,15 +113,22 @@ impl DeleteWork {
             // Already dead, unless the container was never started.
             end(sandbox, Duration::ZERO).await?;
         }
-        tools.cli.delete(&self.id, tools.calls.delete).await?;
+        if let Err(error) = tools.cli.delete(&self.id, tools.calls.delete).await {
+            if !self.sandbox_is_gone {
+                return Err(error.into());
+            }
+            // What there was of it went with the sandbox, and what is left is looked for below.
+            log::warn!(container = self.id.as_str(); "{error}");
+        }
         if let Some(gofer) = &self.gofer {
             end(gofer, PATIENCE).await?;
         }
-        if self.sandbox.is_some() && !self.cgroup.kill_until_empty(KILLING).await {
-            return Err(Error::Internal("processes in the sandbox's cgroup survive SIGKILL"));
-        }
-        self.cgroup.remove().map_err(Error::system("removing the cgroup"))?;
-        rootfs::unmount_all(&self.rootfs)?;
+        let removed = match self.sandbox {
+            Some(_) => self.cgroup.end(KILLING).await,
+            None => self.cgroup.remove(KILLING).await,
+        };
+        removed.map_err(Error::system("removing the cgroup"))?;
+        rootfs::unmount_elsewhere(self.rootfs.clone()).await?;
         let _ = std::fs::remove_file(tools.cli.paths().log(&self.id));
         Ok(())
     }

@@ -25,7 +25,6 @@ use self::{
     view::{ContainerView, PodView},
 };
 use crate::{
-    cgroup::Cgroup,
     command::{Command, Reply},
     deadline::{
         Deadline, Stage,
@@ -47,7 +46,7 @@ const FORGOTTEN: Duration = Duration::from_secs(120);
 enum Input {
     Request(Command, Responder),
     Created(ContainerId, ContainerStdio, Result<create::Created, Error>),
-    Started(ContainerId, ContainerStdio, Result<(), Error>),
+    Started(ContainerId, ContainerStdio, Option<create::Gofer>, Result<(), Error>),
     Exited(ContainerId, u32),
     SandboxExited(u32),
     TimeLimitEnforced(Step),
@@ -67,7 +66,6 @@ pub(crate) struct Tools {
 struct Sandbox {
     process: Arc<PidFd>,
     control: ControlSocket,
-    cgroup: Cgroup,
 }
 
 /// How the Task service reaches the pod.
@@ -169,7 +167,10 @@ impl Pod {
         match input {
             Input::Request(command, responder) => self.request(command, responder),
             Input::Created(id, stdio, result) => self.created(&id, stdio, result),
-            Input::Started(id, stdio, result) => self.started(&id, stdio, result),
+            Input::Started(id, stdio, gofer, result) => {
+                self.take_gofer(&id, gofer);
+                self.started(&id, stdio, result);
+            }
             Input::Exited(id, status) => self.exited(&id, status),
             Input::SandboxExited(status) => self.sandbox_exited(status),
             Input::TimeLimitEnforced(step) => {
@@ -222,7 +223,7 @@ impl Pod {
             root: self.record.sandbox.root_container(),
             sandbox: sandbox.process.clone(),
             gofers: self.containers.values().filter_map(|c| c.gofer.clone()).collect(),
-            cgroup: sandbox.cgroup.clone(),
+            cgroup: self.record.cgroup.clone(),
         })
     }
 

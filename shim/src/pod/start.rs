@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use runsc_bridge::{ContainerId, ControlSocket, Kind, SignalScope, StartCall};
 
-use super::{Input, Pod, container::Responder};
+use super::{Input, Pod, container::Responder, create::work::find_gofer};
 use crate::{
     command::{Reply, Signal},
+    deadline::{Stage, escalate::Target},
     error::Error,
     events::Event,
     lifecycle::{Effect, Trigger},
@@ -34,7 +35,9 @@ impl Pod {
                     let limit = tools.calls.start;
                     let guest = (!is_root).then(|| stdio.guest());
                     let result = tools.cli.start(StartCall { container: &id, stdio: guest, limit }).await;
-                    Input::Started(id, stdio, result.map_err(Error::from))
+                    // A root container has had its own since Create.
+                    let gofer = if is_root { None } else { find_gofer(&tools, &id) };
+                    Input::Started(id, stdio, gofer, result.map_err(Error::from))
                 });
             }
         }
@@ -75,6 +78,10 @@ impl Pod {
         for (signal, all, responder) in held_signals {
             self.send_signal(id, signal, all, responder);
         }
+        if self.deadline.stage() == Stage::Grace {
+            // Its time was up while it started.
+            self.ask_workloads_to_end();
+        }
         match (held_exit, &self.sandbox) {
             (Some(status), _) => self.exited(id, status),
             (None, Some(sandbox)) if !is_root => {
@@ -91,7 +98,10 @@ impl Pod {
         log::warn!(container = id.as_str(); "start failed: {error}");
         let no_program = matches!(&error, Error::Runsc(e) if e.kind == Kind::ProgramNotFound);
         let status = if no_program { STATUS_NO_PROGRAM } else { STATUS_START_FAILED };
+        // A runsc that was killed at its limit may have started the program already.
+        self.arm_time_limit();
         let Some(container) = self.containers.get_mut(id) else { return };
+        let status = container.held_exit.take().unwrap_or(status);
         container.exit.send_replace(Some(Exit::now(status)));
         container.stdio = None;
         let is_root = container.role.is_root();
@@ -99,12 +109,28 @@ impl Pod {
             let _ = responder.send(Err(Error::NotFound { what: "process of container", id: id.to_string() }));
         }
         let responder = container.waiting.pop();
-        if let (true, Some(target)) = (is_root, self.target()) {
-            target.kill_processes();
+        if let Some(target) = self.target() {
+            if is_root {
+                target.kill_processes();
+            } else {
+                tokio::spawn(end_half_started(target, id.clone(), self.tools.calls.signal));
+            }
         }
         if let Some(responder) = responder {
             let _ = responder.send(Err(error));
         }
+    }
+}
+
+/// Ends what a failed start may have started. A sandbox that doesn't even say that there is nothing goes as a whole: a
+/// program without a container must not run on in it.
+async fn end_half_started(target: Target, id: ContainerId, limit: Duration) {
+    let ended = target.control.signal(&id, Signal::KILL.number(), SignalScope::All, limit).await;
+    if let Err(error) = ended
+        && !matches!(error.kind, Kind::NoSuchProcess | Kind::NotStarted | Kind::NoSuchContainer)
+    {
+        log::error!(container = id.as_str(); "cannot end what was started, ending the sandbox: {error}");
+        target.kill_processes();
     }
 }
 
@@ -121,7 +147,9 @@ async fn wait_for_exit(control: ControlSocket, sandbox: Arc<PidFd>, id: Containe
             Err(_) if sandbox.has_ended() => return Input::Exited(id, STATUS_KILLED),
             Err(error) if error.kind == Kind::SandboxGone => tokio::time::sleep(WAIT_AGAIN).await,
             Err(error) => {
-                log::error!(container = id.as_str(); "lost sight of the container: {error}");
+                log::error!(container = id.as_str(); "lost sight of the container, ending it: {error}");
+                let limit = Duration::from_secs(1);
+                let _ = control.signal(&id, Signal::KILL.number(), SignalScope::All, limit).await;
                 return Input::Exited(id, STATUS_KILLED);
             }
         }

@@ -47,7 +47,7 @@ impl Pod {
         }
     }
 
-    fn ask_workloads_to_end(&self) {
+    pub(super) fn ask_workloads_to_end(&self) {
         let Some(sandbox) = &self.sandbox else { return };
         let limit = self.tools.calls.signal;
         for container in

@@ -29,10 +29,10 @@ impl ContainerView {
     ///
     /// # Errors
     /// It was given up before it ever was one.
-    pub(crate) async fn wait(mut self) -> Result<Exit, Error> {
+    pub(crate) async fn wait(mut self, id: &ContainerId) -> Result<Exit, Error> {
         match self.exit.wait_for(Option::is_some).await.map(|exit| *exit) {
             Ok(Some(exit)) => Ok(exit),
-            Ok(None) | Err(_) => Err(Error::Internal("the container was given up without an exit")),
+            Ok(None) | Err(_) => Err(Error::NotFound { what: "container", id: id.to_string() }),
         }
     }
 }

@@ -1,10 +1,20 @@
 use super::*;
 
 #[test]
-fn a_target_stays_below_the_root_file_system() {
-    let rootfs = Path::new("/b/rootfs");
-    assert_eq!(target_below(rootfs, "/usr").unwrap(), Path::new("/b/rootfs/usr"));
-    assert!(matches!(target_below(rootfs, "a/../../x"), Err(RootfsError::Target { .. })));
+fn a_target_is_found_in_the_root_file_system_and_nowhere_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (rootfs, canary) = (dir.path().join("rootfs"), dir.path().join("canary"));
+    std::fs::create_dir_all(rootfs.join("usr")).unwrap();
+    std::fs::create_dir(&canary).unwrap();
+    std::os::unix::fs::symlink(&canary, rootfs.join("link")).unwrap();
+    let found = |target: &str| {
+        let fd = open_target(&rootfs, target).ok()?;
+        std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()
+    };
+    assert_eq!(found("").unwrap(), rootfs);
+    assert_eq!(found("/usr").unwrap(), rootfs.join("usr"));
+    assert_eq!(found("/../../usr").unwrap(), rootfs.join("usr"));
+    assert_eq!(found("link"), None);
 }
 
 #[test]

@@ -125,7 +125,7 @@ pub(crate) fn info_reply(options: &[u8]) -> Result<Vec<u8>, protobuf::Error> {
         "ociVersionMax": "1.2.1",
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
-            "cgroup": { "v1": true, "v2": true, "systemd": true },
+            "cgroup": { "v1": true, "v2": true },
         },
     });
     let features = Any {

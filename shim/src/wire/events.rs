@@ -67,9 +67,10 @@ impl Publisher {
     }
 }
 
+/// Whether containerd will never take the event. One that is stopping answers all sorts of things.
 fn is_refusal(status: &ttrpc::proto::Status) -> bool {
     let code = status.code.enum_value_or_default();
-    code != ttrpc::Code::UNAVAILABLE && code != ttrpc::Code::DEADLINE_EXCEEDED
+    [ttrpc::Code::INVALID_ARGUMENT, ttrpc::Code::UNIMPLEMENTED, ttrpc::Code::NOT_FOUND].contains(&code)
 }
 
 fn encode(event: &Event) -> Result<(&'static str, Any), ttrpc::Error> {

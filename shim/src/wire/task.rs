@@ -218,8 +218,8 @@ impl Task for TaskService {
     }
 
     async fn wait(&self, _: &TtrpcContext, request: WaitRequest) -> ttrpc::Result<WaitResponse> {
-        let (_, view) = self.view(&request.id, &request.exec_id).map_err(|e| rpc_error(&e))?;
-        let exit = view.wait().await.map_err(|e| rpc_error(&e))?;
+        let (id, view) = self.view(&request.id, &request.exec_id).map_err(|e| rpc_error(&e))?;
+        let exit = view.wait(&id).await.map_err(|e| rpc_error(&e))?;
         let exited_at = timestamp(exit.at);
         Ok(WaitResponse { exit_status: exit.status, exited_at, ..WaitResponse::default() })
     }

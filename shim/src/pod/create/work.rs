@@ -4,12 +4,13 @@ use std::{path::PathBuf, time::Duration};
 
 use runsc_bridge::{ContainerId, ControlSocket, CreateCall, state_file};
 
-use super::{Created, NewSandbox};
+use super::{Created, Gofer, NewSandbox};
 use crate::{
     cgroup::Cgroup,
     error::Error,
     pod::{Tools, container::Container},
     process::{PidFd, ProcessName},
+    rootfs::{self, RootfsMount},
     stdio::fifo::ContainerStdio,
 };
 
@@ -20,6 +21,7 @@ const CLEANING: Duration = Duration::from_secs(5);
 pub(super) struct CreateWork {
     id: ContainerId,
     bundle: PathBuf,
+    rootfs: Vec<RootfsMount>,
     cgroup: Cgroup,
     is_root: bool,
 }
@@ -29,6 +31,7 @@ impl CreateWork {
         Self {
             id: container.id.clone(),
             bundle: container.bundle.clone(),
+            rootfs: container.rootfs.clone(),
             cgroup: container.cgroup.clone(),
             is_root: container.role.is_root(),
         }
@@ -49,6 +52,7 @@ pub(super) async fn run_create(
 }
 
 async fn create_and_find(tools: &Tools, work: &CreateWork, stdio: &ContainerStdio) -> Result<Created, Error> {
+    rootfs::mount_elsewhere(rootfs::mount_point(&work.bundle), work.rootfs.clone()).await?;
     if work.is_root {
         tools.cli.require_supported(tools.calls.probe).await?;
     }
@@ -81,16 +85,26 @@ fn find_created(tools: &Tools, work: &CreateWork) -> Result<Created, Error> {
     } else {
         None
     };
-    let gofer = ProcessName::of(state.gofer_pid).ok().and_then(|name| Some((name, name.open()?)));
-    Ok(Created { sandbox, gofer })
+    Ok(Created { sandbox, gofer: open_gofer(state.gofer_pid) })
+}
+
+/// The gofer of a container that has one by now: a sub-container gets it at its start.
+pub(in crate::pod) fn find_gofer(tools: &Tools, id: &ContainerId) -> Option<Gofer> {
+    let state = state_file::read(tools.cli.paths(), &tools.sandbox, id).ok()?;
+    open_gofer(state.gofer_pid)
+}
+
+fn open_gofer(pid: i32) -> Option<Gofer> {
+    let name = ProcessName::of(pid).ok()?;
+    Some(Gofer { name, process: name.open()? })
 }
 
 async fn clean_failed_create(tools: &Tools, work: &CreateWork) {
     let id = work.id.as_str();
     if work.is_root {
         // A runsc that was killed in the middle leaves processes without a state file.
-        if !work.cgroup.kill_until_empty(CLEANING).await {
-            log::error!(container = id; "processes of a failed create survive SIGKILL");
+        if let Err(error) = work.cgroup.end(CLEANING).await {
+            log::error!(container = id; "cannot clean up after a failed create: {error}");
         }
         if let Err(error) = tools.dir.reset_runsc_root() {
             log::error!(container = id; "cannot clean up after a failed create: {error}");
@@ -98,7 +112,10 @@ async fn clean_failed_create(tools: &Tools, work: &CreateWork) {
     } else if let Err(error) = tools.cli.delete(&work.id, tools.calls.delete).await {
         log::error!(container = id; "cannot clean up after a failed create: {error}");
     }
-    if let Err(error) = work.cgroup.remove() {
+    if let Err(error) = work.cgroup.remove(CLEANING).await {
+        log::error!(container = id; "cannot clean up after a failed create: {error}");
+    }
+    if let Err(error) = rootfs::unmount_elsewhere(rootfs::mount_point(&work.bundle)).await {
         log::error!(container = id; "cannot clean up after a failed create: {error}");
     }
     let _ = std::fs::remove_file(tools.cli.paths().log(&work.id));
