@@ -3,8 +3,7 @@
 
 use harness::{Code, ExecSpec, Harness, Signal, Spec, Status, Stdio, Task};
 
-// Curfew's shim has no Exec yet.
-harness::on_runc_alone![
+harness::on_both_runtimes![
     an_exec_s_output_and_exit_code_arrive,
     an_exec_s_end_leaves_the_container_running,
     a_second_exec_with_the_same_id_already_exists,

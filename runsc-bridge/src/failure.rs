@@ -103,6 +103,10 @@ const SENTRY: &Phrases = &[
     (&["unknown method"], Kind::UnknownMethod),
     (&["no such process"], Kind::NoSuchProcess),
     (&["container ", " not started"], Kind::NotStarted),
+    (&["container ", " has stopped"], Kind::NoSuchContainer),
+    (&["error finding executable"], Kind::ProgramNotFound),
+    (&["failed to load ", ": "], Kind::ProgramNotFound),
+    (&["working directory", ": "], Kind::BadSpec),
     (&["container ", " not found"], Kind::NoSuchContainer),
 ];
 

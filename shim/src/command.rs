@@ -4,19 +4,39 @@
 
 use std::path::PathBuf;
 
-use runsc_bridge::ContainerId;
+use runsc_bridge::{ContainerId, ExecId};
 
-use crate::{process::Exit, rootfs::RootfsMount, stdio::StdioPaths};
+use crate::{process::Exit, rootfs::RootfsMount, spec::TerminalSize, stdio::StdioPaths};
+
+/// A process that containerd knows: a container's init, or one of its execs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ProcessId {
+    pub(crate) container: ContainerId,
+    pub(crate) exec: Option<ExecId>,
+}
 
 /// A request that changes something. The pod task carries it out, whether or not the caller waits for the answer.
 #[derive(Debug)]
 pub(crate) enum Command {
     Create(Create),
-    Start { id: ContainerId },
-    Kill { id: ContainerId, signal: Signal, all: bool },
-    Delete { id: ContainerId },
-    CloseStdin { id: ContainerId },
+    Exec(Exec),
+    Start { id: ProcessId },
+    Kill { id: ProcessId, signal: Signal, all: bool },
+    Delete { id: ProcessId },
+    CloseStdin { id: ProcessId },
+    Resize { id: ProcessId, size: TerminalSize },
     Shutdown,
+}
+
+/// A further process for a running container.
+#[derive(Debug)]
+pub(crate) struct Exec {
+    pub(crate) container: ContainerId,
+    pub(crate) id: ExecId,
+    /// The OCI process, as JSON.
+    pub(crate) process: Vec<u8>,
+    pub(crate) stdio: StdioPaths,
+    pub(crate) terminal: bool,
 }
 
 /// A container to create.

@@ -4,7 +4,11 @@ use runsc_bridge::{IdError, Kind, RunscError};
 use thiserror::Error;
 
 use crate::{
-    cgroup::CgroupPathError, lifecycle::Phase, rootfs::RootfsError, spec::SpecError, stdio::fifo::StdioError,
+    cgroup::CgroupPathError,
+    lifecycle::Phase,
+    rootfs::RootfsError,
+    spec::{SpecError, exec_process::ProcessError},
+    stdio::fifo::StdioError,
 };
 
 /// The codes containerd tells apart. Never UNKNOWN: it means "task gone" to nobody and "retry" to everybody.
@@ -41,6 +45,16 @@ pub(crate) enum Error {
     NoSandbox(String),
     #[error("cgroup {path:?} of container {id:?} has members already: a sandbox needs one of its own")]
     CgroupInUse { id: String, path: String },
+    #[error("exec {0:?} exists already")]
+    ExecExists(String),
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    #[error("exec process of type {0:?}: the type is {expected}", expected = crate::wire::task::PROCESS_TYPE)]
+    ProcessType(String),
+    #[error("a terminal of {0} characters a side is larger than {max}", max = u16::MAX)]
+    TerminalSize(u32),
+    #[error("{0:?} has no terminal")]
+    NoTerminal(String),
     #[error(transparent)]
     CgroupPath(#[from] CgroupPathError),
     #[error(transparent)]
@@ -73,19 +87,25 @@ impl Error {
             Self::Id(_)
             | Self::Bundle(_)
             | Self::CgroupPath(_)
+            | Self::Process(_)
+            | Self::ProcessType(_)
+            | Self::TerminalSize(_)
             | Self::Signal(_)
             | Self::Spec(_)
             | Self::Annotation(_) => Code::InvalidArgument,
             Self::Stdio(StdioError::Unsupported { .. }) => Code::Unimplemented,
+            Self::Stdio(StdioError::Pipe { .. }) => Code::Internal,
             Self::Stdio(_)
             | Self::Rootfs(RootfsError::Target { .. } | RootfsError::OptionsTooLong { .. }) => {
                 Code::InvalidArgument
             }
             Self::NotFound { .. } => Code::NotFound,
-            Self::AlreadyExists(_) => Code::AlreadyExists,
-            Self::Phase { .. } | Self::Expired { .. } | Self::NoSandbox(_) | Self::CgroupInUse { .. } => {
-                Code::FailedPrecondition
-            }
+            Self::AlreadyExists(_) | Self::ExecExists(_) => Code::AlreadyExists,
+            Self::NoTerminal(_)
+            | Self::Phase { .. }
+            | Self::Expired { .. }
+            | Self::NoSandbox(_)
+            | Self::CgroupInUse { .. } => Code::FailedPrecondition,
             Self::Runsc(error) => code_of_runsc(error.kind),
             Self::Unimplemented(_) => Code::Unimplemented,
             Self::Rootfs(_) | Self::System { .. } | Self::Internal(_) => Code::Internal,

@@ -19,10 +19,38 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Something that happened to a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
-    Create { id: String, pid: u32, bundle: PathBuf, rootfs: Vec<RootfsMount>, stdio: StdioPaths },
-    Start { id: String, pid: u32 },
-    Exit { id: String, pid: u32, exit: Exit },
-    Delete { id: String, pid: u32, exit: Exit },
+    Create {
+        id: String,
+        pid: u32,
+        bundle: PathBuf,
+        rootfs: Vec<RootfsMount>,
+        stdio: StdioPaths,
+    },
+    Start {
+        id: String,
+        pid: u32,
+    },
+    ExecAdded {
+        id: String,
+        exec: String,
+    },
+    ExecStarted {
+        id: String,
+        exec: String,
+        pid: u32,
+    },
+    /// Of a container's init, or of one of its execs.
+    Exit {
+        id: String,
+        exec: Option<String>,
+        pid: u32,
+        exit: Exit,
+    },
+    Delete {
+        id: String,
+        pid: u32,
+        exit: Exit,
+    },
 }
 
 enum Item {

@@ -35,6 +35,8 @@ pub(crate) enum Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Trigger {
     Start,
+    /// A request for a further process in the container.
+    Exec,
     Kill,
     Delete,
     CreateSucceeded,
@@ -57,6 +59,8 @@ pub(crate) enum Effect {
     Forget,
     /// Run `runsc start`.
     RunStart,
+    /// Take the exec down, to be started.
+    AddExec,
     /// Publish the start, tell whoever asked, and apply an exit that came in between.
     AnnounceStarted,
     /// End what failed to start.
@@ -100,6 +104,11 @@ pub(crate) fn next(phase: Phase, trigger: Trigger) -> Result<(Phase, Effect), Re
                 Err(Refusal::Precondition)
             }
             P::Deleting => Err(Refusal::NotFound),
+        },
+        Trigger::Exec => match phase {
+            P::Running => Ok((P::Running, Effect::AddExec)),
+            P::Creating | P::CreatingKilled | P::Created | P::Starting => Err(Refusal::Precondition),
+            P::Stopped | P::Deleting => Err(Refusal::NotFound),
         },
         Trigger::Kill => match phase {
             // Answered once the container is created and ended.

@@ -22,6 +22,7 @@ mod sandbox_dir;
 mod serve;
 mod spec;
 mod stdio;
+mod watched;
 mod wire;
 
 use std::{

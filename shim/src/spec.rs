@@ -1,13 +1,18 @@
 //! The OCI spec in a bundle: read once, bounded, and completed where runsc needs more than containerd gives.
 
+pub(crate) mod exec_process;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
+use runsc_bridge::CapabilitySets;
 use serde_json::Value;
 use thiserror::Error;
 
+use self::exec_process::DescribedCapabilities;
+pub(crate) use self::exec_process::TerminalSize;
 use crate::durable;
 
 /// The largest `config.json` that is read, in bytes. Kubernetes bounds a pod at 1.5 MiB of protobuf, of which the
@@ -35,6 +40,8 @@ pub(crate) struct Spec {
     pub(crate) annotations: BTreeMap<String, String>,
     /// Where the container's cgroup is to be.
     pub(crate) cgroups_path: String,
+    /// What the container's own process may do, and so an exec that names nothing else.
+    pub(crate) capabilities: CapabilitySets,
 }
 
 fn path_in(bundle: &Path) -> PathBuf {
@@ -87,6 +94,16 @@ impl Parsed {
         }
     }
 
+    fn capabilities(&self) -> Result<CapabilitySets, SpecError> {
+        let named = self.object("process")?.and_then(|process| process.get("capabilities"));
+        let Some(named) = named.filter(|named| !named.is_null()) else {
+            return Ok(CapabilitySets::default());
+        };
+        let described: DescribedCapabilities = serde_json::from_value(named.clone())
+            .map_err(|e| self.malformed(&format!("process.capabilities: {e}")))?;
+        described.sets().map_err(|e| self.malformed(&e.to_string()))
+    }
+
     fn require_program(&self) -> Result<(), SpecError> {
         let process = self.object("process")?;
         let args = process.and_then(|process| process.get("args")).and_then(Value::as_array);
@@ -128,6 +145,7 @@ pub(crate) fn complete(bundle: &Path, own_cgroup: &str) -> Result<Spec, SpecErro
     let mut parsed = Parsed::read(bundle)?;
     parsed.require_program()?;
     let annotations = parsed.annotations()?;
+    let capabilities = parsed.capabilities()?;
     let mut cgroups_path = parsed.cgroups_path()?;
     if cgroups_path.is_empty() {
         own_cgroup.clone_into(&mut cgroups_path);
@@ -136,7 +154,7 @@ pub(crate) fn complete(bundle: &Path, own_cgroup: &str) -> Result<Spec, SpecErro
         durable::replace(&path, Value::Object(parsed.whole).to_string().as_bytes())
             .map_err(|source| SpecError::Unwritable { path, source })?;
     }
-    Ok(Spec { annotations, cgroups_path })
+    Ok(Spec { annotations, cgroups_path, capabilities })
 }
 
 #[cfg(test)]

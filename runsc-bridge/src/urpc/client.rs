@@ -1,15 +1,16 @@
 //! One call over the control socket.
 
 use std::{
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, OwnedFd, RawFd},
     path::Path,
     sync::Arc,
     time::Duration,
 };
 
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::UnixStream,
 };
 
@@ -45,9 +46,21 @@ impl ControlSocket {
         arg: impl Serialize,
         limit: Option<Duration>,
     ) -> Result<Option<R>, RunscError> {
+        self.call_with_files(method, subject, arg, &[], limit).await
+    }
+
+    /// As [`Self::call`], with open files that the sentry gets copies of.
+    pub(super) async fn call_with_files<R: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        subject: &str,
+        arg: impl Serialize,
+        files: &[RawFd],
+        limit: Option<Duration>,
+    ) -> Result<Option<R>, RunscError> {
         let request =
             frame::encode(method, arg).map_err(|e| RunscError::new(method, subject, Kind::Protocol, e))?;
-        let exchange = self.exchange(method, subject, &request);
+        let exchange = self.exchange(method, subject, &request, files);
         match limit {
             None => exchange.await,
             Some(limit) => tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| {
@@ -62,11 +75,13 @@ impl ControlSocket {
         method: &'static str,
         subject: &str,
         request: &[u8],
+        files: &[RawFd],
     ) -> Result<Option<R>, RunscError> {
         let gone = |e: std::io::Error| RunscError::new(method, subject, Kind::SandboxGone, e);
         let path = format!("/proc/self/fd/{}/{}", self.directory.as_raw_fd(), self.name);
         let mut stream = UnixStream::connect(path).await.map_err(gone)?;
-        stream.write_all(request).await.map_err(gone)?;
+        let sent = send_first(&stream, request, files).await.map_err(gone)?;
+        stream.write_all(&request[sent..]).await.map_err(gone)?;
         let mut received = Vec::with_capacity(256);
         loop {
             let count = stream.read_buf(&mut received).await.map_err(gone)?;
@@ -88,6 +103,20 @@ impl ControlSocket {
             }
         }
     }
+}
+
+/// Sends the beginning of a request, with its files. Returns how much of it was sent.
+async fn send_first(stream: &UnixStream, request: &[u8], files: &[RawFd]) -> std::io::Result<usize> {
+    if files.is_empty() {
+        return Ok(0);
+    }
+    let send = || {
+        let parts = [std::io::IoSlice::new(request)];
+        let control = [ControlMessage::ScmRights(files)];
+        let sent = sendmsg::<()>(stream.as_raw_fd(), &parts, &control, MsgFlags::MSG_NOSIGNAL, None);
+        sent.map_err(std::io::Error::from)
+    };
+    stream.async_io(Interest::WRITABLE, send).await
 }
 
 fn open_directory(path: &Path) -> nix::Result<OwnedFd> {

@@ -4,8 +4,10 @@
 //! (gVisor `pkg/urpc/urpc.go`; the wire form has not changed since 2018).
 
 mod client;
+mod execute;
 mod frame;
 mod method;
 
 pub use client::ControlSocket;
+pub use execute::{CapabilitySets, ExecProcess};
 pub use method::SignalScope;

@@ -1,17 +1,16 @@
 //! A timer on CLOCK_BOOTTIME.
 
-#![allow(unsafe_code, reason = "tokio takes a descriptor's word for staying the same on trust")]
-
-use std::{io, os::fd::OwnedFd, time::Duration};
+use std::{io, time::Duration};
 
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
-use tokio::io::unix::AsyncFd;
+
+use crate::watched::{Watched, watch};
 
 /// A timer that fires once, at an absolute time since boot.
 #[derive(Debug)]
-pub(super) struct BoottimeTimer(AsyncFd<OwnedFd>);
+pub(super) struct BoottimeTimer(Watched);
 
 const NEVER: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
@@ -20,9 +19,7 @@ impl BoottimeTimer {
     pub(super) fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let fd = timerfd_create(TimerfdClockId::Boottime, flags)?;
-        // SAFETY: an `OwnedFd` names the same open descriptor for as long as it lives, and it is dropped only after
-        // `AsyncFd` has deregistered it.
-        Ok(Self(unsafe { AsyncFd::register(fd) }?))
+        Ok(Self(watch(fd)?))
     }
 
     /// Sets the timer to `after` from now.

@@ -3,8 +3,9 @@ use super::{Effect as E, Phase as P, Refusal as R, Trigger as T, *};
 const PHASES: [P; 7] =
     [P::Creating, P::CreatingKilled, P::Created, P::Starting, P::Running, P::Stopped, P::Deleting];
 
-const TRIGGERS: [T; 10] = [
+const TRIGGERS: [T; 11] = [
     T::Start,
+    T::Exec,
     T::Kill,
     T::Delete,
     T::CreateSucceeded,
@@ -34,6 +35,12 @@ fn only_a_created_container_can_be_started() {
         T::Start,
         [PRECONDITION, PRECONDITION, started, PRECONDITION, PRECONDITION, PRECONDITION, NOT_FOUND],
     );
+}
+
+#[test]
+fn only_a_running_container_takes_an_exec() {
+    let added = Ok((P::Running, E::AddExec));
+    rule(T::Exec, [PRECONDITION, PRECONDITION, PRECONDITION, PRECONDITION, added, NOT_FOUND, NOT_FOUND]);
 }
 
 #[test]
@@ -138,7 +145,7 @@ fn nothing_ever_runs_again_after_it_has_stopped() {
 #[test]
 fn no_request_is_ever_answered_as_our_own_fault() {
     for phase in PHASES {
-        for request in [T::Start, T::Kill, T::Delete] {
+        for request in [T::Start, T::Exec, T::Kill, T::Delete] {
             assert_ne!(next(phase, request), UNEXPECTED, "{request:?} in {phase:?}");
         }
     }

@@ -8,11 +8,7 @@ use runsc_bridge::{ContainerId, ControlSocket};
 use tokio::sync::oneshot;
 
 use self::work::{CreateWork, run_create};
-use super::{
-    Input, Pod, Sandbox,
-    container::{Container, Responder},
-    group::Role,
-};
+use super::{Input, Pod, Sandbox, container::Container, group::Role, process::Responder};
 use crate::{
     cgroup::Cgroup,
     command::{Create, Reply},
@@ -55,7 +51,7 @@ impl Pod {
             }
             Ok(stdio) => {
                 if let Some(container) = self.containers.get_mut(&id) {
-                    container.waiting.push(responder);
+                    container.init.waiting.push(responder);
                     let (tools, work) = (self.tools.clone(), CreateWork::of(container));
                     self.spawn(async move {
                         let result = run_create(&tools, &work, &stdio).await;
@@ -83,7 +79,7 @@ impl Pod {
         }
         let stdio = ContainerStdio::open(&request.stdio)?;
         self.note_container(&request, &role, &cgroup)?;
-        let container = Container::creating(request, role, cgroup);
+        let container = Container::creating(request, role, cgroup, spec.capabilities);
         self.containers.insert(container.id.clone(), container);
         Ok(stdio)
     }
@@ -153,7 +149,7 @@ impl Pod {
         let Some(container) = self.containers.get_mut(id) else { return };
         container.keep_stdio(stdio);
         let trigger = if result.is_ok() { Trigger::CreateSucceeded } else { Trigger::CreateFailed };
-        match (container.transition(trigger), result) {
+        match (container.init.transition(trigger), result) {
             (Ok(Effect::Forget), Err(error)) => self.forget_container(id, error),
             (Ok(effect), _) => {
                 self.announce_created(id);
@@ -183,7 +179,7 @@ impl Pod {
         let pid = self.record.process.map_or(0, |name| name.pid.unsigned_abs());
         let noted = self.record.containers.get_mut(id.as_str());
         if let (Some(container), Some(noted)) = (self.containers.get_mut(id), noted) {
-            container.pid = pid;
+            container.init.pid = pid;
             noted.cgroup = container.cgroup.clone();
         }
         self.take_gofer(id, created.gofer);
@@ -205,12 +201,12 @@ impl Pod {
         let Some(container) = self.containers.get_mut(id) else { return };
         self.events.publish(Event::Create {
             id: id.to_string(),
-            pid: container.pid,
+            pid: container.init.pid,
             bundle: container.bundle.clone(),
             rootfs: container.rootfs.clone(),
-            stdio: container.stdio_paths.clone(),
+            stdio: container.init.stdio_paths.clone(),
         });
-        container.answer(Reply::Pid(container.pid));
+        container.init.answer(Reply::Pid(container.init.pid));
     }
 
     fn forget_container(&mut self, id: &ContainerId, error: Error) {
@@ -220,7 +216,7 @@ impl Pod {
             self.record.forget_sandbox();
         }
         self.forget_record(id);
-        if let Some(responder) = container.waiting.into_iter().next() {
+        if let Some(responder) = container.init.waiting.into_iter().next() {
             let _ = responder.send(Err(error));
         }
         for responder in container.waiting_kill {

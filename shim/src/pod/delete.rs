@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use runsc_bridge::ContainerId;
 
-use super::{Input, Pod, Tools, container::Responder};
+use super::{Input, Pod, Tools, process::Responder};
 use crate::{
     cgroup::Cgroup,
     command::Reply,
@@ -22,15 +22,15 @@ const KILLING: Duration = Duration::from_secs(5);
 
 impl Pod {
     pub(super) fn delete(&mut self, id: &ContainerId, responder: Responder) {
-        let never_started = self.containers.get(id).is_some_and(|c| c.phase == Phase::Created);
-        let effect = self.container_mut(id).and_then(|container| container.transition(Trigger::Delete));
+        let never_started = self.containers.get(id).is_some_and(|c| c.init.phase == Phase::Created);
+        let effect = self.container_mut(id).and_then(|container| container.init.transition(Trigger::Delete));
         match effect {
             Err(error) => drop(responder.send(Err(error))),
             Ok(effect) => {
                 if let Some(container) = self.containers.get_mut(id) {
-                    container.waiting.push(responder);
+                    container.init.waiting.push(responder);
                     if never_started {
-                        container.exit.send_replace(Some(Exit::now(STATUS_KILLED)));
+                        container.init.set_exit(Exit::now(STATUS_KILLED));
                     }
                 }
                 if effect == Effect::RunDelete {
@@ -62,12 +62,12 @@ impl Pod {
     pub(super) fn deleted(&mut self, id: &ContainerId, result: Result<(), Error>) {
         let Some(container) = self.containers.get_mut(id) else { return };
         let trigger = if result.is_ok() { Trigger::DeleteSucceeded } else { Trigger::DeleteFailed };
-        match (container.transition(trigger), result) {
+        match (container.init.transition(trigger), result) {
             (Ok(Effect::AnnounceDeleted), _) => {
-                let exit = container.exit.borrow().unwrap_or_else(|| Exit::now(STATUS_KILLED));
-                let pid = container.pid;
+                let exit = container.init.exit.borrow().unwrap_or_else(|| Exit::now(STATUS_KILLED));
+                let pid = container.init.pid;
                 self.events.publish(Event::Delete { id: id.to_string(), pid, exit });
-                container.answer(Reply::Deleted { pid, exit });
+                container.init.answer(Reply::Deleted { pid, exit });
                 if container.role.is_root() {
                     self.sandbox = None;
                     self.record.forget_sandbox();
@@ -77,7 +77,7 @@ impl Pod {
             }
             (Ok(_), Err(error)) => {
                 log::error!(container = id.as_str(); "delete failed: {error}");
-                let mut waiting = std::mem::take(&mut container.waiting).into_iter();
+                let mut waiting = std::mem::take(&mut container.init.waiting).into_iter();
                 if let Some(first) = waiting.next() {
                     let _ = first.send(Err(error));
                 }

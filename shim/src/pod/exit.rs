@@ -5,7 +5,7 @@ use runsc_bridge::ContainerId;
 use super::Pod;
 use crate::{
     events::Event,
-    lifecycle::{Effect, Trigger},
+    lifecycle::{Effect, Phase, Trigger},
     process::{Exit, STATUS_KILLED, STATUS_TIMED_OUT},
 };
 
@@ -14,18 +14,27 @@ impl Pod {
     pub(super) fn exited(&mut self, id: &ContainerId, status: u32) {
         // What still ran when the time was up ends with 124, whatever it made of being told.
         let status = if self.deadline.has_expired() { STATUS_TIMED_OUT } else { status };
+        let runs = |phase| phase != Phase::Starting;
+        if self.containers.get(id).is_some_and(|container| runs(container.init.phase)) {
+            self.end_execs(id);
+        }
         let Some(container) = self.containers.get_mut(id) else { return };
-        match container.transition(Trigger::Exited) {
+        match container.init.transition(Trigger::Exited) {
             Ok(Effect::RecordExit) => {
                 let exit = Exit::now(status);
                 // Closing the keepers is what containerd reads as the end of the output.
                 container.stdio = None;
-                self.events.publish(Event::Exit { id: id.to_string(), pid: container.pid, exit });
-                container.exit.send_replace(Some(exit));
+                self.events.publish(Event::Exit {
+                    id: id.to_string(),
+                    exec: None,
+                    pid: container.init.pid,
+                    exit,
+                });
+                container.init.set_exit(exit);
                 log::info!(container = id.as_str(); "ended with {status}");
                 self.end_if_no_workload_is_left();
             }
-            Ok(Effect::HoldExit) => container.held_exit = Some(status),
+            Ok(Effect::HoldExit) => container.init.held_exit = Some(status),
             Ok(_) => {}
             Err(error) => log::error!(container = id.as_str(); "{error}"),
         }

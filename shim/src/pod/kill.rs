@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use runsc_bridge::{ContainerId, ControlSocket, Kind, SignalScope};
 
-use super::{Pod, container::Responder};
+use super::{Pod, process::Responder};
 use crate::{
-    command::{Reply, Signal},
+    command::{ProcessId, Reply, Signal},
     deadline::escalate::Target,
     error::Error,
     lifecycle::{Effect, Phase, Trigger},
@@ -14,37 +14,47 @@ use crate::{
 };
 
 impl Pod {
-    pub(super) fn kill(&mut self, id: &ContainerId, signal: Signal, all: bool, responder: Responder) {
-        let effect = self.container_mut(id).and_then(|container| container.transition(Trigger::Kill));
-        match effect {
-            Err(error) => drop(responder.send(Err(error))),
-            Ok(Effect::EndUnstarted) => {
-                self.end_unstarted(id);
+    pub(super) fn kill(&mut self, id: &ProcessId, signal: Signal, all: bool, responder: Responder) {
+        let effect = self.process_mut(id).and_then(|process| process.transition(Trigger::Kill));
+        match (effect, &id.exec) {
+            (Err(error), _) => drop(responder.send(Err(error))),
+            (Ok(Effect::EndUnstarted), exec) => {
+                match exec {
+                    None => self.end_unstarted(&id.container),
+                    Some(exec) => self.exec_exited(&id.container, exec, STATUS_KILLED),
+                }
                 let _ = responder.send(Ok(Reply::Done));
             }
-            Ok(Effect::SendSignal) => self.signal_started(id, signal, all, responder),
-            Ok(_) => {
-                if let Some(container) = self.containers.get_mut(id) {
+            (Ok(Effect::SendSignal), _) => self.signal_started(id, signal, all, responder),
+            (Ok(_), _) => {
+                if let Some(container) = self.containers.get_mut(&id.container) {
                     container.waiting_kill.push(responder);
                 }
             }
         }
     }
 
-    fn signal_started(&mut self, id: &ContainerId, signal: Signal, all: bool, responder: Responder) {
+    fn signal_started(&mut self, id: &ProcessId, signal: Signal, all: bool, responder: Responder) {
+        let ends_sandbox = signal == Signal::KILL && self.is_root_init(id);
         let target = self.target();
-        let Some(container) = self.containers.get_mut(id) else { return };
-        if container.phase == Phase::Running {
+        let Ok(process) = self.process_mut(id) else { return };
+        if process.phase == Phase::Running {
             return self.send_signal(id, signal, all, responder);
         }
-        // While `runsc start` runs there may be no process yet; only the end of everything can't wait.
+        // While it is being started there may be no process yet; only the end of everything can't wait.
         match target {
-            Some(target) if signal == Signal::KILL && container.role.is_root() => {
+            Some(target) if ends_sandbox => {
                 target.kill_processes();
                 let _ = responder.send(Ok(Reply::Done));
             }
-            _ => container.held_signals.push((signal, all, responder)),
+            _ => process.held_signals.push((signal, all, responder)),
         }
+    }
+
+    /// Whether the process is the one whose end is the sandbox's.
+    fn is_root_init(&self, id: &ProcessId) -> bool {
+        id.exec.is_none()
+            && self.containers.get(&id.container).is_some_and(|container| container.role.is_root())
     }
 
     /// Ends a container whose program never ran, with 137. What there is of it goes at Delete.
@@ -61,20 +71,30 @@ impl Pod {
         }
     }
 
-    pub(super) fn send_signal(&self, id: &ContainerId, signal: Signal, all: bool, responder: Responder) {
+    pub(super) fn send_signal(&self, id: &ProcessId, signal: Signal, all: bool, responder: Responder) {
         let Some(sandbox) = &self.sandbox else {
             let _ = responder.send(Err(Error::NoSandbox(self.record.sandbox.to_string())));
             return;
         };
-        let is_root = self.containers.get(id).is_some_and(|container| container.role.is_root());
+        let exec = id.exec.as_ref().and_then(|exec| self.containers.get(&id.container)?.execs.get(exec));
+        let scope = match exec {
+            Some(exec) => exec.scope(),
+            None if all => Some(SignalScope::All),
+            None => Some(SignalScope::Init),
+        };
+        let Some(scope) = scope else {
+            let name = id.exec.as_ref().map_or(id.container.as_str(), |exec| exec.as_str());
+            let _ = responder.send(Err(Error::NotFound { what: "process", id: name.to_owned() }));
+            return;
+        };
         let delivery = Delivery {
             control: sandbox.control.clone(),
             sandbox: sandbox.process.clone(),
             // Only the root container's end is the sandbox's: for the others nothing on the host may be killed.
-            last_resort: self.target().filter(|_| is_root && signal == Signal::KILL),
-            id: id.clone(),
+            last_resort: self.target().filter(|_| signal == Signal::KILL && self.is_root_init(id)),
+            id: id.container.clone(),
             signal,
-            scope: if all { SignalScope::All } else { SignalScope::Init },
+            scope,
             limit: self.tools.calls.signal,
         };
         tokio::spawn(async move {

@@ -7,9 +7,11 @@
 mod container;
 mod create;
 mod delete;
+mod exec;
 mod exit;
 pub(crate) mod group;
 mod kill;
+mod process;
 mod start;
 mod time_limit;
 pub(crate) mod view;
@@ -17,15 +19,16 @@ pub(crate) mod view;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use curfew_config::Calls;
-use runsc_bridge::{Cli, ContainerId, ControlSocket, SandboxId};
+use runsc_bridge::{Cli, ContainerId, ControlSocket, ExecId, SandboxId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
-    container::{Container, Responder},
+    container::Container,
+    process::Responder,
     view::{ContainerView, PodView},
 };
 use crate::{
-    command::{Command, Reply},
+    command::{Command, ProcessId, Reply},
     deadline::{
         Deadline, Stage,
         escalate::{Step, Target},
@@ -36,6 +39,7 @@ use crate::{
     reaper::Reaper,
     record::SandboxRecord,
     sandbox_dir::SandboxDir,
+    spec::TerminalSize,
     stdio::fifo::ContainerStdio,
 };
 
@@ -51,6 +55,8 @@ enum Input {
     SandboxExited(u32),
     TimeLimitEnforced(Step),
     Deleted(ContainerId, Result<(), Error>),
+    ExecStarted(ContainerId, ExecId, Result<exec::StartedExec, Error>),
+    ExecExited(ContainerId, ExecId, u32),
 }
 
 /// What the work that the pod task starts needs, and never changes.
@@ -177,18 +183,27 @@ impl Pod {
                 log::info!(pod = self.record.sandbox.as_str(); "the sandbox is gone, by {step:?}");
             }
             Input::Deleted(id, result) => self.deleted(&id, result),
+            Input::ExecStarted(container, id, result) => self.exec_started(&container, &id, result),
+            Input::ExecExited(container, id, status) => self.exec_exited(&container, &id, status),
         }
     }
 
     fn request(&mut self, command: Command, responder: Responder) {
         match command {
             Command::Create(create) => self.create(create, responder),
-            Command::Start { id } => self.start(&id, responder),
+            Command::Exec(exec) => self.add_exec(exec, responder),
+            Command::Start { id } => match &id.exec {
+                None => self.start(&id.container, responder),
+                Some(exec) => self.start_exec(&id.container, exec, responder),
+            },
             Command::Kill { id, signal, all } => self.kill(&id, signal, all, responder),
-            Command::Delete { id } => self.delete(&id, responder),
-            Command::CloseStdin { id } => {
-                let closed = self.container_mut(&id).map(Container::close_stdin);
-                let _ = responder.send(closed.map(|()| Reply::Done));
+            Command::Delete { id } => match &id.exec {
+                None => self.delete(&id.container, responder),
+                Some(exec) => drop(responder.send(self.delete_exec(&id.container, exec))),
+            },
+            Command::CloseStdin { id } => drop(responder.send(self.close_stdin(&id).map(|()| Reply::Done))),
+            Command::Resize { id, size } => {
+                drop(responder.send(self.resize(&id, size).map(|()| Reply::Done)))
             }
             // containerd asks after each container; only an empty pod has nothing left to do.
             Command::Shutdown if self.containers.is_empty() => self.shut_down = Some(responder),
@@ -209,6 +224,37 @@ impl Pod {
             // The pod is gone: nobody is left to tell.
             let _ = outcomes.send(outcome);
         });
+    }
+
+    fn close_stdin(&mut self, id: &ProcessId) -> Result<(), Error> {
+        match &id.exec {
+            None => self.container_mut(&id.container).map(Container::close_stdin),
+            Some(exec) => self.exec_mut(&id.container, exec).map(exec::Exec::close_stdin),
+        }
+    }
+
+    fn resize(&mut self, id: &ProcessId, size: TerminalSize) -> Result<(), Error> {
+        match &id.exec {
+            None => {
+                self.container_mut(&id.container)?;
+                Err(Error::NoTerminal(id.container.to_string()))
+            }
+            Some(exec) => self.resize_exec(&id.container, exec, size),
+        }
+    }
+
+    /// The phase and the rest of what the lifecycle knows of a container's init or of an exec.
+    fn process_mut(&mut self, id: &ProcessId) -> Result<&mut process::Process, Error> {
+        match &id.exec {
+            None => self.container_mut(&id.container).map(|container| &mut container.init),
+            Some(exec) => self.exec_mut(&id.container, exec).map(|exec| &mut exec.process),
+        }
+    }
+
+    fn control(&self) -> Result<ControlSocket, Error> {
+        let sandbox =
+            self.sandbox.as_ref().ok_or_else(|| Error::NoSandbox(self.record.sandbox.to_string()))?;
+        Ok(sandbox.control.clone())
     }
 
     fn container_mut(&mut self, id: &ContainerId) -> Result<&mut Container, Error> {

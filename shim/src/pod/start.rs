@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use runsc_bridge::{ContainerId, ControlSocket, Kind, SignalScope, StartCall};
 
-use super::{Input, Pod, container::Responder, create::work::find_gofer};
+use super::{Input, Pod, create::work::find_gofer, process::Responder};
 use crate::{
-    command::{Reply, Signal},
+    command::{ProcessId, Reply, Signal},
     deadline::{Stage, escalate::Target},
     error::Error,
     events::Event,
@@ -28,7 +28,7 @@ impl Pod {
             Err(error) => drop(responder.send(Err(error))),
             Ok((stdio, is_root)) => {
                 if let Some(container) = self.containers.get_mut(id) {
-                    container.waiting.push(responder);
+                    container.init.waiting.push(responder);
                 }
                 let (tools, id) = (self.tools.clone(), id.clone());
                 self.spawn(async move {
@@ -46,10 +46,10 @@ impl Pod {
     fn begin_start(&mut self, id: &ContainerId) -> Result<(ContainerStdio, bool), Error> {
         let expired = self.refuse_if_expired();
         let container = self.container_mut(id)?;
-        if !container.has_ended() {
+        if !container.init.has_ended() {
             expired?;
         }
-        container.transition(Trigger::Start)?;
+        container.init.transition(Trigger::Start)?;
         Ok((container.stdio.take().unwrap_or_default(), container.role.is_root()))
     }
 
@@ -58,7 +58,7 @@ impl Pod {
         let Some(container) = self.containers.get_mut(id) else { return };
         container.keep_stdio(stdio);
         let trigger = if result.is_ok() { Trigger::StartSucceeded } else { Trigger::StartFailed };
-        match (container.transition(trigger), result) {
+        match (container.init.transition(trigger), result) {
             (Ok(Effect::EndFailedStart), Err(error)) => self.end_failed_start(id, error),
             (Ok(_), _) => self.announce_started(id),
             (Err(error), _) => log::error!(container = id.as_str(); "{error}"),
@@ -67,16 +67,17 @@ impl Pod {
 
     fn announce_started(&mut self, id: &ContainerId) {
         let Some(container) = self.containers.get_mut(id) else { return };
-        self.events.publish(Event::Start { id: id.to_string(), pid: container.pid });
-        container.answer(Reply::Pid(container.pid));
+        self.events.publish(Event::Start { id: id.to_string(), pid: container.init.pid });
+        container.init.answer(Reply::Pid(container.init.pid));
         let (is_root, is_workload) = (container.role.is_root(), container.role.is_workload());
-        let held_exit = container.held_exit.take();
-        let held_signals = std::mem::take(&mut container.held_signals);
+        let held_exit = container.init.held_exit.take();
+        let held_signals = std::mem::take(&mut container.init.held_signals);
         if is_workload {
             self.arm_time_limit();
         }
+        let process = ProcessId { container: id.clone(), exec: None };
         for (signal, all, responder) in held_signals {
-            self.send_signal(id, signal, all, responder);
+            self.send_signal(&process, signal, all, responder);
         }
         if self.deadline.stage() == Stage::Grace {
             // Its time was up while it started.
@@ -101,14 +102,11 @@ impl Pod {
         // A runsc that was killed at its limit may have started the program already.
         self.arm_time_limit();
         let Some(container) = self.containers.get_mut(id) else { return };
-        let status = container.held_exit.take().unwrap_or(status);
-        container.exit.send_replace(Some(Exit::now(status)));
+        let status = container.init.held_exit.take().unwrap_or(status);
+        container.init.set_exit(Exit::now(status));
         container.stdio = None;
         let is_root = container.role.is_root();
-        for (_, _, responder) in container.held_signals.drain(..) {
-            let _ = responder.send(Err(Error::NotFound { what: "process of container", id: id.to_string() }));
-        }
-        let responder = container.waiting.pop();
+        let responder = container.init.waiting.pop();
         if let Some(target) = self.target() {
             if is_root {
                 target.kill_processes();

@@ -51,7 +51,7 @@ impl Pod {
         let Some(sandbox) = &self.sandbox else { return };
         let limit = self.tools.calls.signal;
         for container in
-            self.containers.values().filter(|c| c.role.is_workload() && c.phase == Phase::Running)
+            self.containers.values().filter(|c| c.role.is_workload() && c.init.phase == Phase::Running)
         {
             let (control, id) = (sandbox.control.clone(), container.id.clone());
             tokio::spawn(async move {
@@ -68,7 +68,7 @@ impl Pod {
         let left = self
             .containers
             .values()
-            .any(|c| c.role.is_workload() && matches!(c.phase, Phase::Starting | Phase::Running));
+            .any(|c| c.role.is_workload() && matches!(c.init.phase, Phase::Starting | Phase::Running));
         if self.deadline.stage() == Stage::Grace && !left {
             self.enter(Stage::Grace);
         }

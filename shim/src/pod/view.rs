@@ -2,37 +2,60 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use runsc_bridge::ContainerId;
+use runsc_bridge::{ContainerId, ExecId};
 use tokio::sync::watch;
 
 use crate::{error::Error, lifecycle::Phase, process::Exit, stdio::StdioPaths};
 
-/// A container as `State`, `Wait` and `Pids` answer it.
+/// A container's init or an exec as `State` and `Wait` answer it.
 #[derive(Debug, Clone)]
-pub(crate) struct ContainerView {
+pub(crate) struct ProcessView {
     pub(crate) phase: Phase,
-    pub(crate) bundle: PathBuf,
     pub(crate) stdio: StdioPaths,
     /// The sandbox's host pid; 0 until it is known.
     pub(crate) pid: u32,
-    /// Holds the exit once there is one, and keeps it for whoever still waits when the container is gone.
+    /// Holds the exit once there is one, and keeps it for whoever still waits when the process is gone.
     pub(crate) exit: watch::Receiver<Option<Exit>>,
 }
 
-impl ContainerView {
-    /// How the container ended, if it has.
+impl ProcessView {
+    /// How the process ended, if it has.
     pub(crate) fn exit_so_far(&self) -> Option<Exit> {
         *self.exit.borrow()
     }
 
-    /// Waits until the container has ended.
+    /// Waits until the process has ended.
     ///
     /// # Errors
     /// It was given up before it ever was one.
-    pub(crate) async fn wait(mut self, id: &ContainerId) -> Result<Exit, Error> {
+    pub(crate) async fn wait(mut self) -> Result<Exit, Error> {
         match self.exit.wait_for(Option::is_some).await.map(|exit| *exit) {
             Ok(Some(exit)) => Ok(exit),
-            Ok(None) | Err(_) => Err(Error::NotFound { what: "container", id: id.to_string() }),
+            Ok(None) | Err(_) => Err(Error::NotFound { what: "process", id: "given up".to_owned() }),
+        }
+    }
+}
+
+/// A container as readers see it.
+#[derive(Debug, Clone)]
+pub(crate) struct ContainerView {
+    pub(crate) init: ProcessView,
+    pub(crate) bundle: PathBuf,
+    pub(crate) execs: BTreeMap<ExecId, ProcessView>,
+}
+
+impl ContainerView {
+    /// The container's init, or one of its execs.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for an exec that there is none of.
+    pub(crate) fn process(&self, exec: Option<&ExecId>) -> Result<ProcessView, Error> {
+        match exec {
+            None => Ok(self.init.clone()),
+            Some(exec) => {
+                let unknown = || Error::NotFound { what: "exec", id: exec.to_string() };
+                self.execs.get(exec).cloned().ok_or_else(unknown)
+            }
         }
     }
 }

@@ -34,6 +34,9 @@ pub(crate) enum StdioError {
     /// A directory, a link, a regular file.
     #[error("{stream} {} is not a FIFO of ours", path.display())]
     NotFifo { stream: &'static str, path: PathBuf },
+    /// The pipes or the terminal for the sandbox cannot be made.
+    #[error("cannot make the streams for the sandbox: {source}")]
+    Pipe { source: io::Error },
     /// It cannot be opened.
     #[error("cannot open {stream} {}: {source}", path.display())]
     Open { stream: &'static str, path: PathBuf, source: io::Error },
@@ -89,6 +92,18 @@ impl ContainerStdio {
     pub(crate) fn release_guest_ends(&mut self) {
         self.guest = GuestStdio::default();
     }
+}
+
+/// Opens the FIFO at `path`, non-blocking; `None` for an empty path.
+pub(super) fn open_fifo_at(
+    stream: &'static str,
+    path: &str,
+    direction: OFlag,
+) -> Result<Option<OwnedFd>, StdioError> {
+    if path.is_empty() {
+        return Ok(None);
+    }
+    open_fifo(stream, fifo_path(stream, path)?, direction).map(Some)
 }
 
 fn fifo_path<'a>(stream: &'static str, path: &'a str) -> Result<&'a Path, StdioError> {

@@ -1,6 +1,9 @@
 //! A container's standard streams.
 
+mod copier;
+pub(crate) mod exec;
 pub(crate) mod fifo;
+pub(crate) mod terminal;
 
 use serde::{Deserialize, Serialize};
 

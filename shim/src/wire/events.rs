@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use containerd_shim_protos::{
     api::ForwardRequest,
-    events::task::{TaskCreate, TaskDelete, TaskExit, TaskIO, TaskStart},
+    events::task::{TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskIO, TaskStart},
     shim::event::Envelope,
     shim_async::{Client, EventsClient},
     types::mount::Mount,
@@ -96,10 +96,25 @@ fn encode(event: &Event) -> Result<(&'static str, Any), ttrpc::Error> {
             let message = TaskStart { container_id: id.clone(), pid: *pid, ..TaskStart::default() };
             Ok(("/tasks/start", any(&message)?))
         }
-        Event::Exit { id, pid, exit } => {
+        Event::ExecAdded { id, exec } => {
+            let message =
+                TaskExecAdded { container_id: id.clone(), exec_id: exec.clone(), ..TaskExecAdded::default() };
+            Ok(("/tasks/exec-added", any(&message)?))
+        }
+        Event::ExecStarted { id, exec, pid } => {
+            let message = TaskExecStarted {
+                container_id: id.clone(),
+                exec_id: exec.clone(),
+                pid: *pid,
+                ..TaskExecStarted::default()
+            };
+            Ok(("/tasks/exec-started", any(&message)?))
+        }
+        Event::Exit { id, exec, pid, exit } => {
             let message = TaskExit {
                 container_id: id.clone(),
-                id: id.clone(),
+                // Of an init it is the container's id once more.
+                id: exec.as_ref().unwrap_or(id).clone(),
                 pid: *pid,
                 exit_status: exit.status,
                 exited_at: timestamp(exit.at),
@@ -146,7 +161,7 @@ mod tests {
 
     #[test]
     fn an_exit_names_its_container_twice_and_has_its_bare_type() {
-        let event = Event::Exit { id: "c".into(), pid: 7, exit: Exit::now(124) };
+        let event = Event::Exit { id: "c".into(), exec: None, pid: 7, exit: Exit::now(124) };
         let (topic, any) = encode(&event).unwrap();
         assert_eq!((topic, any.type_url.as_str()), ("/tasks/exit", "containerd.events.TaskExit"));
         let message = TaskExit::parse_from_bytes(&any.value).unwrap();

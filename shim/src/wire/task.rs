@@ -3,7 +3,11 @@
 //! Handlers hold no state. The RPC library drops a handler's future when its caller's deadline passes or its
 //! connection closes; whatever the request has set in motion goes on in the pod task.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use containerd_shim_protos::{
@@ -21,16 +25,23 @@ use ttrpc::r#async::{Service, TtrpcContext};
 
 use super::timestamp;
 use crate::{
-    command::{Command, Create, Reply, Signal},
+    command::{Command, Create, Exec, ProcessId, Reply, Signal},
     error::{Code, Error},
     lifecycle::Phase,
-    pod::{PodHandle, view::ContainerView},
+    pod::{
+        PodHandle,
+        view::{ContainerView, ProcessView},
+    },
     rootfs::RootfsMount,
+    spec::TerminalSize,
     stdio::StdioPaths,
 };
 
 /// Both names under which containerd knows the service; the messages are the same.
 const SERVICE_NAMES: [&str; 2] = ["containerd.task.v2.Task", "containerd.task.v3.Task"];
+
+/// The type under which containerd passes on an exec's process.
+pub(crate) const PROCESS_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Process";
 
 /// The Task service for one pod, under both names.
 pub(crate) fn services(pod: &PodHandle) -> HashMap<String, Service> {
@@ -65,13 +76,31 @@ fn container_id(id: &str) -> Result<ContainerId, Error> {
     Ok(ContainerId::new(id)?)
 }
 
-/// Refuses what is about an exec: there are none yet.
-fn no_exec(exec_id: &str) -> Result<(), Error> {
-    if exec_id.is_empty() {
-        return Ok(());
+fn process_id(container: &str, exec: &str) -> Result<ProcessId, Error> {
+    let exec = if exec.is_empty() { None } else { Some(ExecId::new(exec)?) };
+    Ok(ProcessId { container: container_id(container)?, exec })
+}
+
+fn exec_command(request: ExecProcessRequest) -> Result<Command, Error> {
+    let id = ExecId::new(&request.exec_id)?;
+    let spec = request.spec.into_option().unwrap_or_default();
+    if spec.type_url != PROCESS_TYPE {
+        return Err(Error::ProcessType(spec.type_url));
     }
-    let id = ExecId::new(exec_id)?.to_string();
-    Err(Error::NotFound { what: "exec", id })
+    Ok(Command::Exec(Exec {
+        container: container_id(&request.id)?,
+        id,
+        process: spec.value,
+        stdio: StdioPaths { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr },
+        terminal: request.terminal,
+    }))
+}
+
+fn resize_command(request: &ResizePtyRequest) -> Result<Command, Error> {
+    let id = process_id(&request.id, &request.exec_id)?;
+    let size = |value: u32| u16::try_from(value).map_err(|_| Error::TerminalSize(value));
+    let size = TerminalSize { height: size(request.height)?, width: size(request.width)? };
+    Ok(Command::Resize { id, size })
 }
 
 fn create_command(request: CreateTaskRequest) -> Result<Command, Error> {
@@ -105,30 +134,31 @@ fn status_of(phase: Phase) -> Status {
     }
 }
 
-fn state_response(id: &ContainerId, container: ContainerView) -> StateResponse {
+fn state_response(id: &ProcessId, bundle: &Path, process: ProcessView) -> StateResponse {
     let mut response = StateResponse {
-        id: id.to_string(),
-        bundle: container.bundle.display().to_string(),
-        pid: container.pid,
-        status: status_of(container.phase).into(),
+        id: id.container.to_string(),
+        exec_id: id.exec.as_ref().map(ExecId::to_string).unwrap_or_default(),
+        bundle: bundle.display().to_string(),
+        pid: process.pid,
+        status: status_of(process.phase).into(),
         ..StateResponse::default()
     };
-    if let Some(exit) = container.exit_so_far() {
+    if let Some(exit) = process.exit_so_far() {
         response.exit_status = exit.status;
         response.exited_at = timestamp(exit.at);
     }
-    response.stdin = container.stdio.stdin;
-    response.stdout = container.stdio.stdout;
-    response.stderr = container.stdio.stderr;
+    response.stdin = process.stdio.stdin;
+    response.stdout = process.stdio.stdout;
+    response.stderr = process.stdio.stderr;
     response
 }
 
 impl TaskService {
-    fn view(&self, id: &str, exec_id: &str) -> Result<(ContainerId, ContainerView), Error> {
-        let id = container_id(id)?;
-        let view = self.pod.container(&id)?;
-        no_exec(exec_id)?;
-        Ok((id, view))
+    fn view(&self, id: &str, exec: &str) -> Result<(ProcessId, ContainerView, ProcessView), Error> {
+        let id = process_id(id, exec)?;
+        let container = self.pod.container(&id.container)?;
+        let process = container.process(id.exec.as_ref())?;
+        Ok((id, container, process))
     }
 
     async fn request(&self, command: Result<Command, Error>) -> Result<Reply, ttrpc::Error> {
@@ -137,23 +167,6 @@ impl TaskService {
             Err(error) => Err(error),
         };
         result.map_err(|error| rpc_error(&error))
-    }
-
-    /// A command about the container itself, once it is clear that it isn't about an exec.
-    async fn container_request(
-        &self,
-        id: &str,
-        exec_id: &str,
-        command: impl FnOnce(ContainerId) -> Result<Command, Error>,
-    ) -> Result<Reply, ttrpc::Error> {
-        let command = container_id(id).and_then(|id| {
-            if !exec_id.is_empty() {
-                self.pod.container(&id)?;
-                no_exec(exec_id)?;
-            }
-            command(id)
-        });
-        self.request(command).await
     }
 }
 
@@ -180,20 +193,21 @@ impl Task for TaskService {
     }
 
     async fn start(&self, _: &TtrpcContext, request: StartRequest) -> ttrpc::Result<StartResponse> {
-        let command = |id| Ok(Command::Start { id });
-        let pid = pid_of(self.container_request(&request.id, &request.exec_id, command).await?);
+        let command = process_id(&request.id, &request.exec_id).map(|id| Command::Start { id });
+        let pid = pid_of(self.request(command).await?);
         Ok(StartResponse { pid, ..StartResponse::default() })
     }
 
     async fn kill(&self, _: &TtrpcContext, request: KillRequest) -> ttrpc::Result<Empty> {
-        let command = |id| Ok(Command::Kill { id, signal: Signal::new(request.signal)?, all: request.all });
-        self.container_request(&request.id, &request.exec_id, command).await?;
+        let command = process_id(&request.id, &request.exec_id)
+            .and_then(|id| Ok(Command::Kill { id, signal: Signal::new(request.signal)?, all: request.all }));
+        self.request(command).await?;
         Ok(Empty::new())
     }
 
     async fn delete(&self, _: &TtrpcContext, request: DeleteRequest) -> ttrpc::Result<DeleteResponse> {
-        let command = |id| Ok(Command::Delete { id });
-        let reply = self.container_request(&request.id, &request.exec_id, command).await?;
+        let command = process_id(&request.id, &request.exec_id).map(|id| Command::Delete { id });
+        let reply = self.request(command).await?;
         let mut response = DeleteResponse::new();
         if let Reply::Deleted { pid, exit } = reply {
             response.pid = pid;
@@ -203,39 +217,49 @@ impl Task for TaskService {
         Ok(response)
     }
 
+    async fn exec(&self, _: &TtrpcContext, request: ExecProcessRequest) -> ttrpc::Result<Empty> {
+        self.request(exec_command(request)).await?;
+        Ok(Empty::new())
+    }
+
+    async fn resize_pty(&self, _: &TtrpcContext, request: ResizePtyRequest) -> ttrpc::Result<Empty> {
+        self.request(resize_command(&request)).await?;
+        Ok(Empty::new())
+    }
+
     async fn close_io(&self, _: &TtrpcContext, request: CloseIORequest) -> ttrpc::Result<Empty> {
         // Without the flag there is nothing that containerd wants closed.
         if request.stdin {
-            let command = |id| Ok(Command::CloseStdin { id });
-            self.container_request(&request.id, &request.exec_id, command).await?;
+            let command = process_id(&request.id, &request.exec_id).map(|id| Command::CloseStdin { id });
+            self.request(command).await?;
         }
         Ok(Empty::new())
     }
 
     async fn state(&self, _: &TtrpcContext, request: StateRequest) -> ttrpc::Result<StateResponse> {
-        let (id, view) = self.view(&request.id, &request.exec_id).map_err(|e| rpc_error(&e))?;
-        Ok(state_response(&id, view))
+        let (id, container, process) = self.view(&request.id, &request.exec_id).map_err(|e| rpc_error(&e))?;
+        Ok(state_response(&id, &container.bundle, process))
     }
 
     async fn wait(&self, _: &TtrpcContext, request: WaitRequest) -> ttrpc::Result<WaitResponse> {
-        let (id, view) = self.view(&request.id, &request.exec_id).map_err(|e| rpc_error(&e))?;
-        let exit = view.wait(&id).await.map_err(|e| rpc_error(&e))?;
+        let (_, _, process) = self.view(&request.id, &request.exec_id).map_err(|e| rpc_error(&e))?;
+        let exit = process.wait().await.map_err(|e| rpc_error(&e))?;
         let exited_at = timestamp(exit.at);
         Ok(WaitResponse { exit_status: exit.status, exited_at, ..WaitResponse::default() })
     }
 
     async fn pids(&self, _: &TtrpcContext, request: PidsRequest) -> ttrpc::Result<PidsResponse> {
-        let (_, view) = self.view(&request.id, "").map_err(|e| rpc_error(&e))?;
+        let (_, _, process) = self.view(&request.id, "").map_err(|e| rpc_error(&e))?;
         // At its start containerd takes a task without processes for a leftover and deletes it.
-        let process = ProcessInfo { pid: view.pid, ..ProcessInfo::default() };
+        let process = ProcessInfo { pid: process.pid, ..ProcessInfo::default() };
         Ok(PidsResponse { processes: vec![process], ..PidsResponse::default() })
     }
 
     async fn connect(&self, _: &TtrpcContext, request: ConnectRequest) -> ttrpc::Result<ConnectResponse> {
-        let (_, view) = self.view(&request.id, "").map_err(|e| rpc_error(&e))?;
+        let (_, _, process) = self.view(&request.id, "").map_err(|e| rpc_error(&e))?;
         Ok(ConnectResponse {
             shim_pid: std::process::id(),
-            task_pid: view.pid,
+            task_pid: process.pid,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ..ConnectResponse::default()
         })
@@ -258,14 +282,6 @@ impl Task for TaskService {
 
     async fn checkpoint(&self, _: &TtrpcContext, _: CheckpointTaskRequest) -> ttrpc::Result<Empty> {
         Err(unimplemented("Checkpoint"))
-    }
-
-    async fn exec(&self, _: &TtrpcContext, _: ExecProcessRequest) -> ttrpc::Result<Empty> {
-        Err(unimplemented("Exec"))
-    }
-
-    async fn resize_pty(&self, _: &TtrpcContext, _: ResizePtyRequest) -> ttrpc::Result<Empty> {
-        Err(unimplemented("ResizePty"))
     }
 
     async fn update(&self, _: &TtrpcContext, _: UpdateTaskRequest) -> ttrpc::Result<Empty> {

@@ -1,0 +1,143 @@
+//! Copies between an exec's pipes and containerd's FIFOs.
+//!
+//! An exec gets pipes of its own: a child that it leaves behind may hold them, the sentry cannot be told to let go, and
+//! containerd waits for the end of the FIFO. So after the exit the copier takes what is in the pipe, for a bounded
+//! time, and closes.
+
+use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::{io::Interest, sync::watch};
+
+use crate::watched::Watched;
+
+/// One read. A pipe holds no more by default.
+const BUFFER: usize = 64 << 10;
+/// How long a reader may make no progress once the process has ended.
+const STALLED: Duration = Duration::from_secs(10);
+
+/// Copies from `source` to `sink` until the source ends, or `ended` says true and the source has nothing more. What
+/// passes is shown to `watcher`.
+pub(crate) async fn copy(
+    source: Arc<Watched>,
+    sink: Arc<Watched>,
+    mut ended: watch::Receiver<bool>,
+    mut watcher: impl FnMut(&[u8]),
+) {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let last = *ended.borrow();
+        let read = if last { read_rest(&source, &mut buffer) } else { read_ready(&source, &mut buffer) };
+        match read {
+            Ok(0) => return,
+            Ok(count) => {
+                if write_all(&sink, &buffer[..count], &mut ended).await.is_err() {
+                    return;
+                }
+                watcher(&buffer[..count]);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let go_on = tokio::select! {
+                    ready = source.readable() => ready.is_ok(),
+                    // Whoever could say so has gone: nothing more is wanted.
+                    changed = ended.changed() => changed.is_ok(),
+                };
+                if !go_on {
+                    return;
+                }
+            }
+            // A terminal whose other side has closed, or a reader that has.
+            Err(_) => return,
+        }
+    }
+}
+
+/// Reads once the runtime has seen something to read. A FIFO that no writer has opened yet reads as ended otherwise.
+fn read_ready(source: &Watched, buffer: &mut [u8]) -> io::Result<usize> {
+    source.try_io(Interest::READABLE, |fd| Ok(rustix::io::read(fd, &mut *buffer)?))
+}
+
+/// Reads what is there at this moment, whether the runtime has seen it or not; nothing is the end.
+fn read_rest(source: &Watched, buffer: &mut [u8]) -> io::Result<usize> {
+    let fd = source.get_ref();
+    let mut polled = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+    poll(&mut polled, PollTimeout::ZERO)?;
+    match polled[0].revents() {
+        Some(events) if events.contains(PollFlags::POLLIN) => Ok(rustix::io::read(fd, buffer)?),
+        _ => Ok(0),
+    }
+}
+
+async fn write_all(sink: &Watched, mut bytes: &[u8], ended: &mut watch::Receiver<bool>) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match sink.try_io(Interest::WRITABLE, |fd| Ok(rustix::io::write(fd, bytes)?)) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_writable(sink, ended).await?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Waits for a slow reader: for as long as it likes while the process runs, and a bounded time after it.
+async fn wait_writable(sink: &Watched, ended: &mut watch::Receiver<bool>) -> io::Result<()> {
+    while !*ended.borrow_and_update() {
+        tokio::select! {
+            ready = sink.writable() => return ready.map(drop),
+            changed = ended.changed() => changed.map_err(|_| io::ErrorKind::BrokenPipe)?,
+        }
+    }
+    let ready = tokio::time::timeout(STALLED, sink.writable()).await;
+    ready.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use nix::{fcntl::OFlag, unistd::pipe2};
+
+    use super::*;
+    use crate::watched::watch as watched;
+
+    /// A pipe of which one end is ours, non-blocking, and the other a plain file.
+    fn pipe(ours_reads: bool) -> (Arc<Watched>, std::fs::File) {
+        let (read, write) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        let (ours, theirs) = if ours_reads { (read, write) } else { (write, read) };
+        rustix::io::ioctl_fionbio(&ours, true).unwrap();
+        (Arc::new(watched(ours).unwrap()), std::fs::File::from(theirs))
+    }
+
+    #[tokio::test]
+    async fn everything_is_copied_until_the_writers_have_gone() {
+        let (source, mut writer) = pipe(true);
+        let (sink, mut reader) = pipe(false);
+        let (_keep, ended) = watch::channel(false);
+        let copying = tokio::spawn(copy(source, sink, ended, |_| {}));
+        let data = vec![b'x'; 1 << 20];
+        let expected = data.clone();
+        let writing = std::thread::spawn(move || writer.write_all(&data).unwrap());
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut copied = Vec::new();
+            reader.read_to_end(&mut copied).unwrap();
+            copied
+        });
+        copying.await.unwrap();
+        writing.join().unwrap();
+        assert!(reading.await.unwrap() == expected);
+    }
+
+    #[tokio::test]
+    async fn what_is_in_the_pipe_at_the_end_is_copied_though_a_writer_stays() {
+        let (source, mut writer) = pipe(true);
+        let (sink, mut reader) = pipe(false);
+        let (end, ended) = watch::channel(false);
+        writer.write_all(b"last words").unwrap();
+        end.send_replace(true);
+        tokio::time::timeout(Duration::from_secs(5), copy(source, sink, ended, |_| {})).await.unwrap();
+        let mut copied = String::new();
+        reader.read_to_string(&mut copied).unwrap();
+        assert_eq!(copied, "last words");
+        drop(writer);
+    }
+}

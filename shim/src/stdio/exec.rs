@@ -1,0 +1,141 @@
+//! An exec's streams: pipes or a terminal for the sandbox, and copies to and from containerd's FIFOs.
+
+use std::{io, os::fd::OwnedFd, sync::Arc};
+
+use nix::{fcntl::OFlag, unistd::pipe2};
+use tokio::sync::watch;
+
+use super::{
+    StdioPaths,
+    copier::copy,
+    fifo::{StdioError, open_fifo_at},
+    terminal::Terminal,
+};
+use crate::watched::{Watched, watch as watched};
+
+/// Streams that are open and not copied yet.
+pub(crate) struct ExecStdio {
+    /// What the sandbox gets copies of.
+    pub(crate) guest: [OwnedFd; 3],
+    input: Option<(OwnedFd, OwnedFd)>,
+    outputs: Vec<(OwnedFd, OwnedFd)>,
+    terminal: Option<Terminal>,
+}
+
+/// The copies of a running exec. Dropped, they end at once.
+#[derive(Debug)]
+pub(crate) struct ExecStreams {
+    ended: watch::Sender<bool>,
+    stdin_closed: watch::Sender<bool>,
+    terminal: Option<Terminal>,
+}
+
+impl ExecStdio {
+    /// Opens containerd's FIFOs and makes the pipes, or the terminal, for the sandbox. A terminal has one output: CRI
+    /// names a stderr for it that never exists.
+    ///
+    /// # Errors
+    /// [`StdioError`] names the stream.
+    pub(crate) fn open(paths: &StdioPaths, terminal: bool) -> Result<Self, StdioError> {
+        // Without a keeper: once a writer has been there, the last one's end is the exec's end of input.
+        let stdin = open_fifo_at("stdin", &paths.stdin, OFlag::O_RDONLY)?;
+        // Both ways, so that a containerd that restarts breaks no pipe.
+        let stdout = open_fifo_at("stdout", &paths.stdout, OFlag::O_RDWR)?;
+        if terminal {
+            return Self::with_terminal(stdin, stdout).map_err(|source| StdioError::Pipe { source });
+        }
+        let stderr = open_fifo_at("stderr", &paths.stderr, OFlag::O_RDWR)?;
+        Self::with_pipes(stdin, [stdout, stderr]).map_err(|source| StdioError::Pipe { source })
+    }
+
+    fn with_pipes(stdin: Option<OwnedFd>, sinks: [Option<OwnedFd>; 2]) -> io::Result<Self> {
+        let (guest_stdin, input) = match stdin {
+            None => (null()?, None),
+            Some(fifo) => {
+                let (guest, ours) = pipe2(OFlag::O_CLOEXEC)?;
+                (guest, Some((fifo, nonblocking(ours)?)))
+            }
+        };
+        let mut outputs = Vec::new();
+        let mut guest_output = |sink: Option<OwnedFd>| -> io::Result<OwnedFd> {
+            let Some(fifo) = sink else { return null() };
+            let (ours, guest) = pipe2(OFlag::O_CLOEXEC)?;
+            outputs.push((nonblocking(ours)?, fifo));
+            Ok(guest)
+        };
+        let [stdout, stderr] = sinks;
+        let guest = [guest_stdin, guest_output(stdout)?, guest_output(stderr)?];
+        Ok(Self { guest, input, outputs, terminal: None })
+    }
+
+    fn with_terminal(stdin: Option<OwnedFd>, stdout: Option<OwnedFd>) -> io::Result<Self> {
+        let (terminal, guest) = Terminal::open()?;
+        let guest = [guest.try_clone()?, guest.try_clone()?, guest];
+        let master = || terminal.master().try_clone();
+        let input = stdin.map(|fifo| Ok::<_, io::Error>((fifo, master()?))).transpose()?;
+        let outputs =
+            stdout.map(|fifo| Ok::<_, io::Error>((master()?, fifo))).transpose()?.into_iter().collect();
+        Ok(Self { guest, input, outputs, terminal: Some(terminal) })
+    }
+
+    /// The terminal, if it is one.
+    pub(crate) fn terminal(&self) -> Option<&Terminal> {
+        self.terminal.as_ref()
+    }
+
+    /// Lets go of the guest's ends, which the sandbox has copies of, and starts to copy. What a terminal's input asks
+    /// for, such as an interrupt, is told to `on_signal`.
+    ///
+    /// # Errors
+    /// A descriptor cannot be watched.
+    pub(crate) fn start(self, on_signal: impl Fn(i32) + Send + 'static) -> io::Result<ExecStreams> {
+        let (ended, ended_receiver) = watch::channel(false);
+        let (stdin_closed, stdin_receiver) = watch::channel(false);
+        drop(self.guest);
+        for (source, sink) in self.outputs {
+            let (source, sink) = watch_both(source, sink)?;
+            tokio::spawn(copy(source, sink, ended_receiver.clone(), |_| {}));
+        }
+        if let Some((source, sink)) = self.input {
+            let (source, sink) = watch_both(source, sink)?;
+            let terminal = self.terminal.clone();
+            let watcher = move |bytes: &[u8]| {
+                if let Some(terminal) = &terminal {
+                    terminal.signals_in(bytes).for_each(&on_signal);
+                }
+            };
+            tokio::spawn(copy(source, sink, stdin_receiver, watcher));
+        }
+        Ok(ExecStreams { ended, stdin_closed, terminal: self.terminal })
+    }
+}
+
+impl ExecStreams {
+    /// The process has ended: what is in its pipes is still copied, then the FIFOs close.
+    pub(crate) fn finish(self) {
+        self.ended.send_replace(true);
+    }
+
+    /// containerd has closed stdin: what was written is still copied, then the process sees the end.
+    pub(crate) fn close_stdin(&self) {
+        self.stdin_closed.send_replace(true);
+    }
+
+    /// The terminal, if it is one.
+    pub(crate) fn terminal(&self) -> Option<&Terminal> {
+        self.terminal.as_ref()
+    }
+}
+
+fn null() -> io::Result<OwnedFd> {
+    Ok(std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?.into())
+}
+
+fn nonblocking(fd: OwnedFd) -> io::Result<OwnedFd> {
+    rustix::io::ioctl_fionbio(&fd, true)?;
+    Ok(fd)
+}
+
+fn watch_both(source: OwnedFd, sink: OwnedFd) -> io::Result<(Arc<Watched>, Arc<Watched>)> {
+    Ok((Arc::new(watched(source)?), Arc::new(watched(sink)?)))
+}
