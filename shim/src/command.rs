@@ -46,6 +46,7 @@ pub(crate) struct Create {
     pub(crate) bundle: PathBuf,
     pub(crate) rootfs: Vec<RootfsMount>,
     pub(crate) stdio: StdioPaths,
+    pub(crate) terminal: bool,
 }
 
 /// A signal number that exists: 1 to 64, real-time signals included.

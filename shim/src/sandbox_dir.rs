@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use runsc_bridge::{SandboxId, SandboxPaths};
+use runsc_bridge::{ContainerId, SandboxId, SandboxPaths};
 
 use crate::cgroup::OWN_PARENT;
 
@@ -63,6 +63,13 @@ impl SandboxDir {
 
     pub(crate) fn socket(&self) -> PathBuf {
         self.0.join("task.sock")
+    }
+
+    /// Where runsc sends the terminal of `container` to. Short, whatever the id's length.
+    pub(crate) fn console_socket(&self, container: &ContainerId) -> PathBuf {
+        let mut hasher = fnv::FnvHasher::default();
+        hasher.write(container.as_str().as_bytes());
+        self.0.join(format!("tty-{:016x}", hasher.finish()))
     }
 
     /// A cgroup path for a container that brings none.

@@ -107,8 +107,13 @@ pub(super) fn global(settings: &Settings, paths: &SandboxPaths, log: &Path) -> V
     argv
 }
 
-pub(super) fn create(bundle: &Path, container: &ContainerId) -> Vec<OsString> {
-    vec!["create".into(), "--bundle".into(), bundle.into(), container.as_str().into()]
+pub(super) fn create(bundle: &Path, console_socket: Option<&Path>, container: &ContainerId) -> Vec<OsString> {
+    let mut argv = vec!["create".into(), "--bundle".into(), bundle.into()];
+    if let Some(socket) = console_socket {
+        argv.extend(["--console-socket".into(), socket.into()]);
+    }
+    argv.push(container.as_str().into());
+    argv
 }
 
 pub(super) fn start(container: &ContainerId) -> Vec<OsString> {
@@ -161,7 +166,9 @@ mod tests {
     #[test]
     fn verbs_name_the_container_last() {
         let id = ContainerId::new("c1").unwrap();
-        assert_eq!(joined(create(Path::new("/b"), &id)), "create --bundle /b c1");
+        assert_eq!(joined(create(Path::new("/b"), None, &id)), "create --bundle /b c1");
+        let socket = Some(Path::new("/s"));
+        assert_eq!(joined(create(Path::new("/b"), socket, &id)), "create --bundle /b --console-socket /s c1");
         assert_eq!(joined(start(&id)), "start c1");
         assert_eq!(joined(delete(&id)), "delete --force c1");
     }

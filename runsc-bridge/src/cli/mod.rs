@@ -74,6 +74,9 @@ pub struct CreateCall<'a> {
     pub bundle: &'a Path,
     /// The container's own stdio, for a root container; a sub-container gets it at `start`.
     pub stdio: Option<&'a GuestStdio>,
+    /// Where the terminal's outer side is sent, for a container with a terminal: at `create` for a root container, at
+    /// `start` for another.
+    pub console_socket: Option<&'a Path>,
     /// How long the call may take.
     pub limit: Duration,
 }
@@ -128,7 +131,7 @@ impl Cli {
     /// # Errors
     /// What runsc said, with its [`Kind`]. Whatever runsc had started by then may still run: the caller owns cleaning.
     pub async fn create(&self, call: CreateCall<'_>) -> Result<(), RunscError> {
-        let args = args::create(call.bundle, call.container);
+        let args = args::create(call.bundle, call.console_socket, call.container);
         self.run("create", call.container, args, call.stdio, call.limit).await
     }
 

@@ -11,8 +11,12 @@ use super::{
     view::ContainerView,
 };
 use crate::{
-    cgroup::Cgroup, command::Create, lifecycle::Phase, process::PidFd, rootfs::RootfsMount,
-    stdio::fifo::ContainerStdio,
+    cgroup::Cgroup,
+    command::Create,
+    lifecycle::Phase,
+    process::PidFd,
+    rootfs::RootfsMount,
+    stdio::{exec::ExecStreams, fifo::ContainerStdio},
 };
 
 /// Everything the pod task knows of a container.
@@ -27,6 +31,8 @@ pub(super) struct Container {
     pub(super) rootfs: Vec<RootfsMount>,
     /// The open streams; a call of runsc that needs them holds them until its outcome.
     pub(super) stdio: Option<ContainerStdio>,
+    /// The copies to and from its terminal, if it has one.
+    pub(super) streams: Option<ExecStreams>,
     /// Whether containerd has closed stdin, also while a call holds the streams.
     pub(super) stdin_closed: bool,
     pub(super) cgroup: Cgroup,
@@ -43,7 +49,7 @@ impl Container {
         cgroup: Cgroup,
         capabilities: CapabilitySets,
     ) -> Self {
-        let init = Process::new(request.id.to_string(), Phase::Creating, 0, request.stdio);
+        let init = Process::new(request.id.to_string(), Phase::Creating, 0, request.stdio, request.terminal);
         Self {
             id: request.id,
             role,
@@ -53,6 +59,7 @@ impl Container {
             bundle: request.bundle,
             rootfs: request.rootfs,
             stdio: None,
+            streams: None,
             stdin_closed: false,
             cgroup,
             gofer: None,
@@ -68,11 +75,30 @@ impl Container {
         self.stdio = Some(stdio);
     }
 
+    /// Keeps the copies to and from its terminal.
+    pub(super) fn keep_streams(&mut self, streams: ExecStreams) {
+        if self.stdin_closed {
+            streams.close_stdin();
+        }
+        self.streams = Some(streams);
+    }
+
     /// Has the guest see the end of its stdin once every writer has gone.
     pub(super) fn close_stdin(&mut self) {
         self.stdin_closed = true;
         if let Some(stdio) = &mut self.stdio {
             stdio.close_stdin();
+        }
+        if let Some(streams) = &self.streams {
+            streams.close_stdin();
+        }
+    }
+
+    /// Lets go of the streams of a program that has ended: containerd reads that as the end of the output.
+    pub(super) fn close_streams(&mut self) {
+        self.stdio = None;
+        if let Some(streams) = self.streams.take() {
+            streams.finish();
         }
     }
 

@@ -18,13 +18,15 @@ use crate::{
     process::{PidFd, ProcessName, STATUS_KILLED, exit_code},
     record::{BundleNote, ContainerRecord},
     spec::{self, Spec},
-    stdio::fifo::ContainerStdio,
+    stdio::{exec::ExecStreams, fifo::ContainerStdio},
 };
 
 /// What `runsc create` made.
 pub(super) struct Created {
     sandbox: Option<NewSandbox>,
     gofer: Option<Gofer>,
+    /// The copies to and from a root container's terminal.
+    streams: Option<ExecStreams>,
 }
 
 /// The process that opens a container's files for the sandbox.
@@ -49,12 +51,12 @@ impl Pod {
                 log::warn!(container = id.as_str(); "create refused: {error}");
                 let _ = responder.send(Err(error));
             }
-            Ok(stdio) => {
+            Ok(mut stdio) => {
                 if let Some(container) = self.containers.get_mut(&id) {
                     container.init.waiting.push(responder);
                     let (tools, work) = (self.tools.clone(), CreateWork::of(container));
                     self.spawn(async move {
-                        let result = run_create(&tools, &work, &stdio).await;
+                        let result = run_create(&tools, &work, &mut stdio).await;
                         Input::Created(id, stdio, result)
                     });
                 }
@@ -77,11 +79,19 @@ impl Pod {
         if cgroup.is_populated() {
             return Err(Error::CgroupInUse { id: request.id.to_string(), path: spec.cgroups_path });
         }
-        let stdio = ContainerStdio::open(&request.stdio)?;
+        let stdio = self.open_stdio(&request)?;
         self.note_container(&request, &role, &cgroup)?;
         let container = Container::creating(request, role, cgroup, spec.capabilities);
         self.containers.insert(container.id.clone(), container);
         Ok(stdio)
+    }
+
+    fn open_stdio(&self, request: &Create) -> Result<ContainerStdio, Error> {
+        if !request.terminal {
+            return Ok(ContainerStdio::open(&request.stdio)?);
+        }
+        let socket = self.tools.dir.console_socket(&request.id);
+        Ok(ContainerStdio::open_terminal(&request.stdio, socket)?)
     }
 
     fn role_of(&self, id: &ContainerId, spec: &Spec) -> Result<Role, Error> {
@@ -180,6 +190,7 @@ impl Pod {
         let noted = self.record.containers.get_mut(id.as_str());
         if let (Some(container), Some(noted)) = (self.containers.get_mut(id), noted) {
             container.init.pid = pid;
+            container.streams = created.streams;
             noted.cgroup = container.cgroup.clone();
         }
         self.take_gofer(id, created.gofer);

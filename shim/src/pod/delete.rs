@@ -43,7 +43,7 @@ impl Pod {
     fn run_delete(&mut self, id: &ContainerId) {
         let sandbox = self.sandbox.as_ref().map(|sandbox| sandbox.process.clone());
         let Some(container) = self.containers.get_mut(id) else { return };
-        container.stdio = None;
+        container.close_streams();
         let work = DeleteWork {
             id: id.clone(),
             rootfs: rootfs::mount_point(&container.bundle),

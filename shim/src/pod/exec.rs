@@ -69,7 +69,13 @@ impl Pod {
         }
         let (description, size) =
             exec_process::parse(&request.process, request.terminal, container.capabilities)?;
-        let process = Process::new(request.id.to_string(), Phase::Created, container.init.pid, request.stdio);
+        let process = Process::new(
+            request.id.to_string(),
+            Phase::Created,
+            container.init.pid,
+            request.stdio,
+            request.terminal,
+        );
         let exec = Exec {
             process,
             description: Arc::new(description),

@@ -22,8 +22,7 @@ impl Pod {
         match container.init.transition(Trigger::Exited) {
             Ok(Effect::RecordExit) => {
                 let exit = Exit::now(status);
-                // Closing the keepers is what containerd reads as the end of the output.
-                container.stdio = None;
+                container.close_streams();
                 self.events.publish(Event::Exit {
                     id: id.to_string(),
                     exec: None,

@@ -19,7 +19,7 @@ pub(crate) mod view;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use curfew_config::Calls;
-use runsc_bridge::{Cli, ContainerId, ControlSocket, ExecId, SandboxId};
+use runsc_bridge::{Cli, ContainerId, ControlSocket, ExecId, SandboxId, SignalScope};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
@@ -40,7 +40,7 @@ use crate::{
     record::SandboxRecord,
     sandbox_dir::SandboxDir,
     spec::TerminalSize,
-    stdio::fifo::ContainerStdio,
+    stdio::{exec::ExecStreams, fifo::ContainerStdio},
 };
 
 /// A shim whose pod stays empty for so long was forgotten by containerd: it would never be asked to shut down.
@@ -50,7 +50,7 @@ const FORGOTTEN: Duration = Duration::from_secs(120);
 enum Input {
     Request(Command, Responder),
     Created(ContainerId, ContainerStdio, Result<create::Created, Error>),
-    Started(ContainerId, ContainerStdio, Option<create::Gofer>, Result<(), Error>),
+    Started(ContainerId, ContainerStdio, start::Started),
     Exited(ContainerId, u32),
     SandboxExited(u32),
     TimeLimitEnforced(Step),
@@ -173,10 +173,7 @@ impl Pod {
         match input {
             Input::Request(command, responder) => self.request(command, responder),
             Input::Created(id, stdio, result) => self.created(&id, stdio, result),
-            Input::Started(id, stdio, gofer, result) => {
-                self.take_gofer(&id, gofer);
-                self.started(&id, stdio, result);
-            }
+            Input::Started(id, stdio, started) => self.started(&id, stdio, started),
             Input::Exited(id, status) => self.exited(&id, status),
             Input::SandboxExited(status) => self.sandbox_exited(status),
             Input::TimeLimitEnforced(step) => {
@@ -235,12 +232,29 @@ impl Pod {
 
     fn resize(&mut self, id: &ProcessId, size: TerminalSize) -> Result<(), Error> {
         match &id.exec {
-            None => {
-                self.container_mut(&id.container)?;
-                Err(Error::NoTerminal(id.container.to_string()))
-            }
+            None => self.resize_container(&id.container, size),
             Some(exec) => self.resize_exec(&id.container, exec, size),
         }
+    }
+
+    /// Gives a container's terminal a new size. The sandbox sees that of its root container by itself.
+    fn resize_container(&mut self, id: &ContainerId, size: TerminalSize) -> Result<(), Error> {
+        let (control, limit) = (self.control(), self.tools.calls.signal);
+        let container = self.container_mut(id)?;
+        if !container.init.terminal {
+            return Err(Error::NoTerminal(id.to_string()));
+        }
+        let Some(terminal) = container.streams.as_ref().and_then(ExecStreams::terminal) else {
+            return Ok(());
+        };
+        terminal.resize(size).map_err(Error::system("resizing the terminal"))?;
+        if !container.role.is_root() {
+            let (control, id) = (control?, id.clone());
+            tokio::spawn(async move {
+                let _ = control.signal(&id, libc::SIGWINCH, SignalScope::Foreground(0), limit).await;
+            });
+        }
+        Ok(())
     }
 
     /// The phase and the rest of what the lifecycle knows of a container's init or of an exec.

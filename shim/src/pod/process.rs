@@ -22,6 +22,7 @@ pub(super) struct Process {
     /// The sandbox's host pid: the only one that means something on the node.
     pub(super) pid: u32,
     pub(super) stdio_paths: StdioPaths,
+    pub(super) terminal: bool,
     pub(super) exit: watch::Sender<Option<Exit>>,
     /// An exit that came before the outcome of its start.
     pub(super) held_exit: Option<u32>,
@@ -33,12 +34,13 @@ pub(super) struct Process {
 
 impl Process {
     /// A process in its first phase.
-    pub(super) fn new(name: String, phase: Phase, pid: u32, stdio_paths: StdioPaths) -> Self {
+    pub(super) fn new(name: String, phase: Phase, pid: u32, stdio_paths: StdioPaths, terminal: bool) -> Self {
         Self {
             name,
             phase,
             pid,
             stdio_paths,
+            terminal,
             exit: watch::Sender::new(None),
             held_exit: None,
             held_signals: Vec::new(),
@@ -107,6 +109,7 @@ impl Process {
         ProcessView {
             phase: self.phase,
             stdio: self.stdio_paths.clone(),
+            terminal: self.terminal,
             pid: self.pid,
             exit: self.exit.subscribe(),
         }

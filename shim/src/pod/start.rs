@@ -4,7 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use runsc_bridge::{ContainerId, ControlSocket, Kind, SignalScope, StartCall};
 
-use super::{Input, Pod, create::work::find_gofer, process::Responder};
+use super::{
+    Input, Pod, Tools,
+    create::{Gofer, work::find_gofer},
+    process::Responder,
+};
 use crate::{
     command::{ProcessId, Reply, Signal},
     deadline::{Stage, escalate::Target},
@@ -12,7 +16,7 @@ use crate::{
     events::Event,
     lifecycle::{Effect, Trigger},
     process::{Exit, PidFd, STATUS_KILLED, exit_code},
-    stdio::fifo::ContainerStdio,
+    stdio::{exec::ExecStreams, fifo::ContainerStdio},
 };
 
 /// What a shell answers for a program that isn't there.
@@ -22,22 +26,30 @@ const STATUS_START_FAILED: u32 = 128;
 /// The sandbox may be a moment behind its control socket, or the other way round.
 const WAIT_AGAIN: Duration = Duration::from_millis(20);
 
+/// What came of `runsc start`.
+pub(super) struct Started {
+    gofer: Option<Gofer>,
+    /// The copies to and from a sub-container's terminal.
+    streams: Option<ExecStreams>,
+    result: Result<(), Error>,
+}
+
 impl Pod {
     pub(super) fn start(&mut self, id: &ContainerId, responder: Responder) {
         match self.begin_start(id) {
             Err(error) => drop(responder.send(Err(error))),
-            Ok((stdio, is_root)) => {
+            Ok((mut stdio, is_root)) => {
                 if let Some(container) = self.containers.get_mut(id) {
                     container.init.waiting.push(responder);
                 }
-                let (tools, id) = (self.tools.clone(), id.clone());
+                let (tools, control, id) = (self.tools.clone(), self.control(), id.clone());
                 self.spawn(async move {
-                    let limit = tools.calls.start;
-                    let guest = (!is_root).then(|| stdio.guest());
-                    let result = tools.cli.start(StartCall { container: &id, stdio: guest, limit }).await;
-                    // A root container has had its own since Create.
-                    let gofer = if is_root { None } else { find_gofer(&tools, &id) };
-                    Input::Started(id, stdio, gofer, result.map_err(Error::from))
+                    let started = if is_root {
+                        start_root(&tools, &id).await
+                    } else {
+                        start_sub_container(&tools, control, &id, &mut stdio).await
+                    };
+                    Input::Started(id, stdio, started)
                 });
             }
         }
@@ -53,12 +65,16 @@ impl Pod {
         Ok((container.stdio.take().unwrap_or_default(), container.role.is_root()))
     }
 
-    pub(super) fn started(&mut self, id: &ContainerId, mut stdio: ContainerStdio, result: Result<(), Error>) {
+    pub(super) fn started(&mut self, id: &ContainerId, mut stdio: ContainerStdio, started: Started) {
         stdio.release_guest_ends();
+        self.take_gofer(id, started.gofer);
         let Some(container) = self.containers.get_mut(id) else { return };
         container.keep_stdio(stdio);
-        let trigger = if result.is_ok() { Trigger::StartSucceeded } else { Trigger::StartFailed };
-        match (container.init.transition(trigger), result) {
+        if let Some(streams) = started.streams {
+            container.keep_streams(streams);
+        }
+        let trigger = if started.result.is_ok() { Trigger::StartSucceeded } else { Trigger::StartFailed };
+        match (container.init.transition(trigger), started.result) {
             (Ok(Effect::EndFailedStart), Err(error)) => self.end_failed_start(id, error),
             (Ok(_), _) => self.announce_started(id),
             (Err(error), _) => log::error!(container = id.as_str(); "{error}"),
@@ -104,7 +120,7 @@ impl Pod {
         let Some(container) = self.containers.get_mut(id) else { return };
         let status = container.init.held_exit.take().unwrap_or(status);
         container.init.set_exit(Exit::now(status));
-        container.stdio = None;
+        container.close_streams();
         let is_root = container.role.is_root();
         let responder = container.init.waiting.pop();
         if let Some(target) = self.target() {
@@ -118,6 +134,39 @@ impl Pod {
             let _ = responder.send(Err(error));
         }
     }
+}
+
+async fn start_root(tools: &Tools, id: &ContainerId) -> Started {
+    let call = StartCall { container: id, stdio: None, limit: tools.calls.start };
+    let result = tools.cli.start(call).await.map_err(Error::from);
+    // It has had its gofer and its terminal since Create.
+    Started { gofer: None, streams: None, result }
+}
+
+async fn start_sub_container(
+    tools: &Tools,
+    control: Result<ControlSocket, Error>,
+    id: &ContainerId,
+    stdio: &mut ContainerStdio,
+) -> Started {
+    let call = StartCall { container: id, stdio: Some(stdio.guest()), limit: tools.calls.start };
+    let mut result = tools.cli.start(call).await.map_err(Error::from);
+    let mut streams = None;
+    if let (Ok(()), Some(console), Ok(control)) = (&result, stdio.take_console(), control) {
+        let (limit, id) = (tools.calls.signal, id.clone());
+        // Nobody's controlling terminal on the host: keys are told to the sandbox.
+        let on_signal = move |signal| {
+            let (control, id) = (control.clone(), id.clone());
+            tokio::spawn(async move {
+                let _ = control.signal(&id, signal, SignalScope::Foreground(0), limit).await;
+            });
+        };
+        match console.attach(limit, on_signal).await {
+            Ok(attached) => streams = Some(attached),
+            Err(error) => result = Err(error.into()),
+        }
+    }
+    Started { gofer: find_gofer(tools, id), streams, result }
 }
 
 /// Ends what a failed start may have started. A sandbox that doesn't even say that there is nothing goes as a whole: a

@@ -12,6 +12,7 @@ use crate::{error::Error, lifecycle::Phase, process::Exit, stdio::StdioPaths};
 pub(crate) struct ProcessView {
     pub(crate) phase: Phase,
     pub(crate) stdio: StdioPaths,
+    pub(crate) terminal: bool,
     /// The sandbox's host pid; 0 until it is known.
     pub(crate) pid: u32,
     /// Holds the exit once there is one, and keeps it for whoever still waits when the process is gone.

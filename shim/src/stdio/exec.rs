@@ -71,6 +71,25 @@ impl ExecStdio {
     fn with_terminal(stdin: Option<OwnedFd>, stdout: Option<OwnedFd>) -> io::Result<Self> {
         let (terminal, guest) = Terminal::open()?;
         let guest = [guest.try_clone()?, guest.try_clone()?, guest];
+        Self::of_terminal(terminal, guest, stdin, stdout)
+    }
+
+    /// Copies for a terminal of which the sandbox has the inner side already.
+    pub(super) fn of_received(
+        terminal: Terminal,
+        stdin: Option<OwnedFd>,
+        stdout: Option<OwnedFd>,
+    ) -> io::Result<Self> {
+        let guest = [null()?, null()?, null()?];
+        Self::of_terminal(terminal, guest, stdin, stdout)
+    }
+
+    fn of_terminal(
+        terminal: Terminal,
+        guest: [OwnedFd; 3],
+        stdin: Option<OwnedFd>,
+        stdout: Option<OwnedFd>,
+    ) -> io::Result<Self> {
         let master = || terminal.master().try_clone();
         let input = stdin.map(|fifo| Ok::<_, io::Error>((fifo, master()?))).transpose()?;
         let outputs =

@@ -20,7 +20,7 @@ use nix::{
 use runsc_bridge::GuestStdio;
 use thiserror::Error;
 
-use super::StdioPaths;
+use super::{StdioPaths, console::Console};
 
 /// A stream that cannot be opened as asked.
 #[derive(Debug, Error)]
@@ -47,6 +47,7 @@ pub(crate) enum StdioError {
 pub(crate) struct ContainerStdio {
     guest: GuestStdio,
     keepers: [Option<OwnedFd>; 3],
+    console: Option<Console>,
 }
 
 impl ContainerStdio {
@@ -76,6 +77,24 @@ impl ContainerStdio {
             stdio.guest.0[index] = Some(guest);
         }
         Ok(stdio)
+    }
+
+    /// Opens what `paths` names for a container with a terminal, which runsc sends to `socket`.
+    ///
+    /// # Errors
+    /// [`StdioError`] names the stream and its path.
+    pub(crate) fn open_terminal(paths: &StdioPaths, socket: PathBuf) -> Result<Self, StdioError> {
+        Ok(Self { console: Some(Console::open(paths, socket)?), ..Self::default() })
+    }
+
+    /// Where runsc sends the terminal to.
+    pub(crate) fn console_socket(&self) -> Option<&Path> {
+        self.console.as_ref().map(Console::path)
+    }
+
+    /// The terminal to come, once.
+    pub(crate) fn take_console(&mut self) -> Option<Console> {
+        self.console.take()
     }
 
     /// What the sandbox gets.

@@ -1,5 +1,6 @@
 //! A container's standard streams.
 
+pub(crate) mod console;
 mod copier;
 pub(crate) mod exec;
 pub(crate) mod fifo;

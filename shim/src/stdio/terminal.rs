@@ -35,6 +35,16 @@ impl Terminal {
         Ok((Self(Arc::new(pty.master)), pty.slave))
     }
 
+    /// A terminal that runsc has made, by its outer side.
+    ///
+    /// # Errors
+    /// It is no terminal.
+    pub(super) fn received(master: OwnedFd) -> io::Result<Self> {
+        tcgetattr(&master)?;
+        rustix::io::ioctl_fionbio(&master, true)?;
+        Ok(Self(Arc::new(master)))
+    }
+
     /// The outer side.
     pub(crate) fn master(&self) -> &OwnedFd {
         &self.0

@@ -105,9 +105,6 @@ fn resize_command(request: &ResizePtyRequest) -> Result<Command, Error> {
 
 fn create_command(request: CreateTaskRequest) -> Result<Command, Error> {
     let id = container_id(&request.id)?;
-    if request.terminal {
-        return Err(Error::Unimplemented("a terminal"));
-    }
     if !request.checkpoint.is_empty() {
         return Err(Error::Unimplemented("restoring a checkpoint"));
     }
@@ -122,7 +119,8 @@ fn create_command(request: CreateTaskRequest) -> Result<Command, Error> {
         options: mount.options,
     });
     let stdio = StdioPaths { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr };
-    Ok(Command::Create(Create { id, bundle, rootfs: rootfs.collect(), stdio }))
+    let terminal = request.terminal;
+    Ok(Command::Create(Create { id, bundle, rootfs: rootfs.collect(), stdio, terminal }))
 }
 
 fn status_of(phase: Phase) -> Status {
@@ -141,6 +139,7 @@ fn state_response(id: &ProcessId, bundle: &Path, process: ProcessView) -> StateR
         bundle: bundle.display().to_string(),
         pid: process.pid,
         status: status_of(process.phase).into(),
+        terminal: process.terminal,
         ..StateResponse::default()
     };
     if let Some(exit) = process.exit_so_far() {

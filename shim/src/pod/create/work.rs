@@ -42,7 +42,7 @@ impl CreateWork {
 pub(super) async fn run_create(
     tools: &Tools,
     work: &CreateWork,
-    stdio: &ContainerStdio,
+    stdio: &mut ContainerStdio,
 ) -> Result<Created, Error> {
     let result = create_and_find(tools, work, stdio).await;
     if result.is_err() {
@@ -51,7 +51,11 @@ pub(super) async fn run_create(
     result
 }
 
-async fn create_and_find(tools: &Tools, work: &CreateWork, stdio: &ContainerStdio) -> Result<Created, Error> {
+async fn create_and_find(
+    tools: &Tools,
+    work: &CreateWork,
+    stdio: &mut ContainerStdio,
+) -> Result<Created, Error> {
     rootfs::mount_elsewhere(rootfs::mount_point(&work.bundle), work.rootfs.clone()).await?;
     if work.is_root {
         tools.cli.require_supported(tools.calls.probe).await?;
@@ -60,10 +64,18 @@ async fn create_and_find(tools: &Tools, work: &CreateWork, stdio: &ContainerStdi
         container: &work.id,
         bundle: &work.bundle,
         stdio: work.is_root.then(|| stdio.guest()),
+        console_socket: stdio.console_socket(),
         limit: tools.calls.create,
     };
     tools.cli.create(call).await?;
-    find_created(tools, work)
+    let mut created = find_created(tools, work)?;
+    if work.is_root
+        && let Some(console) = stdio.take_console()
+    {
+        // The sandbox has it for its controlling terminal: keys and sizes reach the guest by themselves.
+        created.streams = Some(console.attach(tools.calls.signal, |_| {}).await?);
+    }
+    Ok(created)
 }
 
 /// Takes hold of the processes that runsc left running, while nothing can reap them in between.
@@ -85,7 +97,7 @@ fn find_created(tools: &Tools, work: &CreateWork) -> Result<Created, Error> {
     } else {
         None
     };
-    Ok(Created { sandbox, gofer: open_gofer(state.gofer_pid) })
+    Ok(Created { sandbox, gofer: open_gofer(state.gofer_pid), streams: None })
 }
 
 /// The gofer of a container that has one by now: a sub-container gets it at its start.
