@@ -198,8 +198,7 @@ fn a_logger_is_not_supported_yet(h: &Harness) {
 
 fn what_is_not_served_yet_is_unimplemented(h: &Harness) {
     let task = h.start(Spec::sleeper());
-    assert_eq!(task.pause().unwrap_err().code, Code::Unimplemented);
-    assert_eq!(task.resume().unwrap_err().code, Code::Unimplemented);
+    assert_eq!(task.metrics().unwrap_err().code, Code::NotFound);
     task.kill(harness::Signal::SIGKILL).unwrap();
     task.wait().unwrap();
     task.delete().unwrap();

@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Delete { id: ProcessId },
     CloseStdin { id: ProcessId },
     Resize { id: ProcessId, size: TerminalSize },
+    Pause { id: ContainerId },
+    Resume { id: ContainerId },
     Shutdown,
 }
 

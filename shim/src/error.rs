@@ -41,6 +41,8 @@ pub(crate) enum Error {
     Phase { id: String, phase: Phase, request: &'static str },
     #[error("pod {pod:?} has used up its time of {limit}: nothing starts in it any more")]
     Expired { pod: String, limit: String },
+    #[error("container {0:?} has siblings that run: pausing would stop the whole pod")]
+    Siblings(String),
     #[error("sandbox {0:?} doesn't run")]
     NoSandbox(String),
     #[error("cgroup {path:?} of container {id:?} has members already: a sandbox needs one of its own")]
@@ -49,7 +51,7 @@ pub(crate) enum Error {
     ExecExists(String),
     #[error(transparent)]
     Process(#[from] ProcessError),
-    #[error("exec process of type {0:?}: the type is {expected}", expected = crate::wire::task::PROCESS_TYPE)]
+    #[error("exec process of type {0:?}: the type is {expected}", expected = crate::wire::request::PROCESS_TYPE)]
     ProcessType(String),
     #[error("a terminal of {0} characters a side is larger than {max}", max = u16::MAX)]
     TerminalSize(u32),
@@ -102,6 +104,7 @@ impl Error {
             Self::NotFound { .. } => Code::NotFound,
             Self::AlreadyExists(_) | Self::ExecExists(_) => Code::AlreadyExists,
             Self::NoTerminal(_)
+            | Self::Siblings(_)
             | Self::Phase { .. }
             | Self::Expired { .. }
             | Self::NoSandbox(_)

@@ -39,6 +39,12 @@ pub(crate) enum Event {
         exec: String,
         pid: u32,
     },
+    Paused {
+        id: String,
+    },
+    Resumed {
+        id: String,
+    },
     /// Of a container's init, or of one of its execs.
     Exit {
         id: String,

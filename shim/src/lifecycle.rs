@@ -9,6 +9,8 @@
 //!                               │ Delete              ▲ DeleteFailed
 //!                               ▼                     │
 //!                            Deleting ────────────────┘ DeleteSucceeded: gone
+//!
+//!  Running ──Pause──▶ Pausing ──▶ Paused ──Resume──▶ Resuming ──▶ Running, and from each of them to Stopped
 //! ```
 //! The pod task holds the phases and carries the effects out. Requests are refused here and nowhere else.
 
@@ -25,6 +27,12 @@ pub(crate) enum Phase {
     Starting,
     /// The program runs.
     Running,
+    /// The sandbox is being paused.
+    Pausing,
+    /// The sandbox is paused, and all of it with the program.
+    Paused,
+    /// The sandbox is being let go on.
+    Resuming,
     /// The program has ended, or never started and never will.
     Stopped,
     /// What is left of the container is being removed.
@@ -38,11 +46,17 @@ pub(crate) enum Trigger {
     /// A request for a further process in the container.
     Exec,
     Kill,
+    Pause,
+    Resume,
     Delete,
     CreateSucceeded,
     CreateFailed,
     StartSucceeded,
     StartFailed,
+    PauseSucceeded,
+    PauseFailed,
+    ResumeSucceeded,
+    ResumeFailed,
     Exited,
     DeleteSucceeded,
     DeleteFailed,
@@ -71,6 +85,18 @@ pub(crate) enum Effect {
     EndUnstarted,
     /// Deliver the signal.
     SendSignal,
+    /// Deliver the signal to a sandbox that is paused: SIGKILL lands once it goes on.
+    SendSignalPaused,
+    /// Pause the sandbox.
+    RunPause,
+    /// Let the sandbox go on.
+    RunResume,
+    /// Publish that it is paused and tell whoever asked.
+    AnnouncePaused,
+    /// Publish that it goes on and tell whoever asked.
+    AnnounceResumed,
+    /// Tell whoever asked that it failed.
+    ReportPauseFailed,
     /// Record and publish the exit.
     RecordExit,
     /// End the container if it lives, and remove what is left of it.
@@ -100,14 +126,16 @@ pub(crate) fn next(phase: Phase, trigger: Trigger) -> Result<(Phase, Effect), Re
     match trigger {
         Trigger::Start => match phase {
             P::Created => Ok((P::Starting, Effect::RunStart)),
+            P::Deleting => Err(Refusal::NotFound),
             P::Creating | P::CreatingKilled | P::Starting | P::Running | P::Stopped => {
                 Err(Refusal::Precondition)
             }
-            P::Deleting => Err(Refusal::NotFound),
+            P::Pausing | P::Paused | P::Resuming => Err(Refusal::Precondition),
         },
         Trigger::Exec => match phase {
             P::Running => Ok((P::Running, Effect::AddExec)),
             P::Creating | P::CreatingKilled | P::Created | P::Starting => Err(Refusal::Precondition),
+            P::Pausing | P::Paused | P::Resuming => Err(Refusal::Precondition),
             P::Stopped | P::Deleting => Err(Refusal::NotFound),
         },
         Trigger::Kill => match phase {
@@ -115,10 +143,12 @@ pub(crate) fn next(phase: Phase, trigger: Trigger) -> Result<(Phase, Effect), Re
             P::Creating | P::CreatingKilled => Ok((P::CreatingKilled, Effect::None)),
             P::Created => Ok((P::Created, Effect::EndUnstarted)),
             P::Starting | P::Running => Ok((phase, Effect::SendSignal)),
+            P::Pausing | P::Paused | P::Resuming => Ok((phase, Effect::SendSignalPaused)),
             P::Stopped | P::Deleting => Err(Refusal::NotFound),
         },
         Trigger::Delete => match phase {
             P::Creating | P::CreatingKilled | P::Starting | P::Running => Err(Refusal::Precondition),
+            P::Pausing | P::Paused | P::Resuming => Err(Refusal::Precondition),
             P::Created | P::Stopped => Ok((P::Deleting, Effect::RunDelete)),
             P::Deleting => Ok((P::Deleting, Effect::JoinDelete)),
         },
@@ -128,8 +158,21 @@ pub(crate) fn next(phase: Phase, trigger: Trigger) -> Result<(Phase, Effect), Re
             (P::Starting, _) => Ok((P::Stopped, Effect::EndFailedStart)),
             _ => Err(Refusal::Unexpected),
         },
+        Trigger::Pause | Trigger::Resume => pause_or_resume(phase, trigger),
+        Trigger::PauseSucceeded | Trigger::PauseFailed => match (phase, trigger) {
+            (P::Pausing, Trigger::PauseSucceeded) => Ok((P::Paused, Effect::AnnouncePaused)),
+            (P::Pausing, _) => Ok((P::Running, Effect::ReportPauseFailed)),
+            _ => overtaken(phase),
+        },
+        Trigger::ResumeSucceeded | Trigger::ResumeFailed => match (phase, trigger) {
+            (P::Resuming, Trigger::ResumeSucceeded) => Ok((P::Running, Effect::AnnounceResumed)),
+            (P::Resuming, _) => Ok((P::Paused, Effect::ReportPauseFailed)),
+            _ => overtaken(phase),
+        },
         Trigger::Exited => match phase {
-            P::Created | P::Running => Ok((P::Stopped, Effect::RecordExit)),
+            P::Created | P::Running | P::Pausing | P::Paused | P::Resuming => {
+                Ok((P::Stopped, Effect::RecordExit))
+            }
             P::Starting => Ok((P::Starting, Effect::HoldExit)),
             // Being created, it fails by itself; an exit that is recorded stays as it is.
             P::Creating | P::CreatingKilled | P::Stopped | P::Deleting => Ok((phase, Effect::None)),
@@ -142,6 +185,26 @@ pub(crate) fn next(phase: Phase, trigger: Trigger) -> Result<(Phase, Effect), Re
     }
 }
 
+fn pause_or_resume(phase: Phase, trigger: Trigger) -> Result<(Phase, Effect), Refusal> {
+    match (phase, trigger) {
+        (Phase::Running, Trigger::Pause) => Ok((Phase::Pausing, Effect::RunPause)),
+        (Phase::Paused, Trigger::Resume) => Ok((Phase::Resuming, Effect::RunResume)),
+        (Phase::Deleting, _) => Err(Refusal::NotFound),
+        _ => Err(Refusal::Precondition),
+    }
+}
+
+/// The program ended before the outcome of a pause or a resume came: an exit always wins.
+fn overtaken(phase: Phase) -> Result<(Phase, Effect), Refusal> {
+    match phase {
+        Phase::Stopped | Phase::Deleting => Ok((phase, Effect::ReportPauseFailed)),
+        Phase::Creating | Phase::CreatingKilled | Phase::Created | Phase::Starting => {
+            Err(Refusal::Unexpected)
+        }
+        Phase::Running | Phase::Pausing | Phase::Paused | Phase::Resuming => Err(Refusal::Unexpected),
+    }
+}
+
 fn created(phase: Phase, trigger: Trigger) -> Result<(Phase, Effect), Refusal> {
     let succeeded = trigger == Trigger::CreateSucceeded;
     match phase {
@@ -151,6 +214,7 @@ fn created(phase: Phase, trigger: Trigger) -> Result<(Phase, Effect), Refusal> {
         Phase::Created | Phase::Starting | Phase::Running | Phase::Stopped | Phase::Deleting => {
             Err(Refusal::Unexpected)
         }
+        Phase::Pausing | Phase::Paused | Phase::Resuming => Err(Refusal::Unexpected),
     }
 }
 

@@ -1,24 +1,40 @@
 use super::{Effect as E, Phase as P, Refusal as R, Trigger as T, *};
 
-const PHASES: [P; 7] =
-    [P::Creating, P::CreatingKilled, P::Created, P::Starting, P::Running, P::Stopped, P::Deleting];
+const PHASES: [P; 10] = [
+    P::Creating,
+    P::CreatingKilled,
+    P::Created,
+    P::Starting,
+    P::Running,
+    P::Pausing,
+    P::Paused,
+    P::Resuming,
+    P::Stopped,
+    P::Deleting,
+];
 
-const TRIGGERS: [T; 11] = [
+const TRIGGERS: [T; 17] = [
     T::Start,
     T::Exec,
     T::Kill,
+    T::Pause,
+    T::Resume,
     T::Delete,
     T::CreateSucceeded,
     T::CreateFailed,
     T::StartSucceeded,
     T::StartFailed,
+    T::PauseSucceeded,
+    T::PauseFailed,
+    T::ResumeSucceeded,
+    T::ResumeFailed,
     T::Exited,
     T::DeleteSucceeded,
     T::DeleteFailed,
 ];
 
 /// Checks what `trigger` does in every phase, in the order of `PHASES`.
-fn rule(trigger: T, expected: [Result<(P, E), R>; 7]) {
+fn rule(trigger: T, expected: [Result<(P, E), R>; 10]) {
     for (phase, expected) in PHASES.into_iter().zip(expected) {
         assert_eq!(next(phase, trigger), expected, "{trigger:?} in {phase:?}");
     }
@@ -33,14 +49,39 @@ fn only_a_created_container_can_be_started() {
     let started = Ok((P::Starting, E::RunStart));
     rule(
         T::Start,
-        [PRECONDITION, PRECONDITION, started, PRECONDITION, PRECONDITION, PRECONDITION, NOT_FOUND],
+        [
+            PRECONDITION,
+            PRECONDITION,
+            started,
+            PRECONDITION,
+            PRECONDITION,
+            PRECONDITION,
+            PRECONDITION,
+            PRECONDITION,
+            PRECONDITION,
+            NOT_FOUND,
+        ],
     );
 }
 
 #[test]
 fn only_a_running_container_takes_an_exec() {
     let added = Ok((P::Running, E::AddExec));
-    rule(T::Exec, [PRECONDITION, PRECONDITION, PRECONDITION, PRECONDITION, added, NOT_FOUND, NOT_FOUND]);
+    rule(
+        T::Exec,
+        [
+            PRECONDITION,
+            PRECONDITION,
+            PRECONDITION,
+            PRECONDITION,
+            added,
+            PRECONDITION,
+            PRECONDITION,
+            PRECONDITION,
+            NOT_FOUND,
+            NOT_FOUND,
+        ],
+    );
 }
 
 #[test]
@@ -54,6 +95,9 @@ fn a_kill_is_remembered_ends_what_never_ran_and_does_not_find_what_has_ended() {
             Ok((P::Created, E::EndUnstarted)),
             Ok((P::Starting, E::SendSignal)),
             Ok((P::Running, E::SendSignal)),
+            Ok((P::Pausing, E::SendSignalPaused)),
+            Ok((P::Paused, E::SendSignalPaused)),
+            Ok((P::Resuming, E::SendSignalPaused)),
             NOT_FOUND,
             NOT_FOUND,
         ],
@@ -64,7 +108,21 @@ fn a_kill_is_remembered_ends_what_never_ran_and_does_not_find_what_has_ended() {
 fn only_what_does_not_run_can_be_deleted_and_a_second_delete_joins_the_first() {
     let deleted = Ok((P::Deleting, E::RunDelete));
     let joined = Ok((P::Deleting, E::JoinDelete));
-    rule(T::Delete, [PRECONDITION, PRECONDITION, deleted, PRECONDITION, PRECONDITION, deleted, joined]);
+    rule(
+        T::Delete,
+        [
+            PRECONDITION,
+            PRECONDITION,
+            deleted,
+            PRECONDITION,
+            PRECONDITION,
+            PRECONDITION,
+            PRECONDITION,
+            PRECONDITION,
+            deleted,
+            joined,
+        ],
+    );
 }
 
 #[test]
@@ -86,6 +144,9 @@ fn a_failed_create_leaves_no_container() {
             UNEXPECTED,
             UNEXPECTED,
             UNEXPECTED,
+            UNEXPECTED,
+            UNEXPECTED,
+            UNEXPECTED,
         ],
     );
 }
@@ -99,6 +160,9 @@ fn an_exit_waits_for_the_outcome_of_a_start() {
             Ok((P::CreatingKilled, E::None)),
             Ok((P::Stopped, E::RecordExit)),
             Ok((P::Starting, E::HoldExit)),
+            Ok((P::Stopped, E::RecordExit)),
+            Ok((P::Stopped, E::RecordExit)),
+            Ok((P::Stopped, E::RecordExit)),
             Ok((P::Stopped, E::RecordExit)),
             Ok((P::Stopped, E::None)),
             Ok((P::Deleting, E::None)),
@@ -145,8 +209,31 @@ fn nothing_ever_runs_again_after_it_has_stopped() {
 #[test]
 fn no_request_is_ever_answered_as_our_own_fault() {
     for phase in PHASES {
-        for request in [T::Start, T::Exec, T::Kill, T::Delete] {
+        for request in [T::Start, T::Exec, T::Kill, T::Pause, T::Resume, T::Delete] {
             assert_ne!(next(phase, request), UNEXPECTED, "{request:?} in {phase:?}");
         }
+    }
+}
+
+#[test]
+fn only_what_runs_is_paused_and_only_what_is_paused_goes_on() {
+    for phase in PHASES {
+        let refused = if phase == P::Deleting { NOT_FOUND } else { PRECONDITION };
+        let pause = if phase == P::Running { Ok((P::Pausing, E::RunPause)) } else { refused };
+        assert_eq!(next(phase, T::Pause), pause, "{phase:?}");
+        let resume = if phase == P::Paused { Ok((P::Resuming, E::RunResume)) } else { refused };
+        assert_eq!(next(phase, T::Resume), resume, "{phase:?}");
+    }
+    assert_eq!(next(P::Pausing, T::PauseSucceeded), Ok((P::Paused, E::AnnouncePaused)));
+    assert_eq!(next(P::Pausing, T::PauseFailed), Ok((P::Running, E::ReportPauseFailed)));
+    assert_eq!(next(P::Resuming, T::ResumeSucceeded), Ok((P::Running, E::AnnounceResumed)));
+    assert_eq!(next(P::Resuming, T::ResumeFailed), Ok((P::Paused, E::ReportPauseFailed)));
+}
+
+#[test]
+fn an_exit_wins_over_a_pause_that_is_under_way() {
+    assert_eq!(next(P::Pausing, T::Exited), Ok((P::Stopped, E::RecordExit)));
+    for outcome in [T::PauseSucceeded, T::PauseFailed, T::ResumeSucceeded, T::ResumeFailed] {
+        assert_eq!(next(P::Stopped, outcome), Ok((P::Stopped, E::ReportPauseFailed)), "{outcome:?}");
     }
 }

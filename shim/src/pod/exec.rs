@@ -1,9 +1,12 @@
 //! Execs: further processes in a running container, without a process on the host.
 
-use std::{sync::Arc, time::Duration};
+mod work;
+
+use std::sync::Arc;
 
 use runsc_bridge::{ContainerId, ControlSocket, ExecId, ExecProcess, Kind, SignalScope};
 
+use self::work::{ExecWork, wait_for_exit};
 use super::{
     Input, Pod,
     process::{Process, Responder},
@@ -13,9 +16,9 @@ use crate::{
     error::Error,
     events::Event,
     lifecycle::{Effect, Phase, Trigger},
-    process::{Exit, PidFd, STATUS_KILLED, STATUS_TIMED_OUT, exit_code},
+    process::{Exit, PidFd, STATUS_KILLED, STATUS_TIMED_OUT},
     spec::{TerminalSize, exec_process},
-    stdio::exec::{ExecStdio, ExecStreams},
+    stdio::exec::ExecStreams,
 };
 
 /// What a shell answers for a program that isn't there.
@@ -262,52 +265,4 @@ fn end_failed_exec(container: &ContainerId, id: &ExecId, exec: &mut Exec, error:
     if let Some(responder) = exec.process.waiting.pop() {
         let _ = responder.send(Err(error));
     }
-}
-
-struct ExecWork {
-    control: ControlSocket,
-    description: Arc<ExecProcess>,
-    paths: crate::stdio::StdioPaths,
-    size: Option<TerminalSize>,
-    limit: Duration,
-}
-
-impl ExecWork {
-    async fn run(self, container: &ContainerId) -> Result<StartedExec, Error> {
-        let stdio = ExecStdio::open(&self.paths, self.description.terminal)?;
-        if let (Some(terminal), Some(size)) = (stdio.terminal(), self.size) {
-            terminal.resize(size).map_err(Error::system("setting the terminal's size"))?;
-        }
-        let guest_pid = self.control.execute(container, &self.description, &stdio.guest, self.limit).await?;
-        let (control, container, limit) = (self.control, container.clone(), self.limit);
-        let on_signal = move |signal| {
-            let (control, container) = (control.clone(), container.clone());
-            tokio::spawn(async move {
-                let scope = SignalScope::Foreground(guest_pid);
-                let _ = control.signal(&container, signal, scope, limit).await;
-            });
-        };
-        let streams = stdio.start(on_signal).map_err(Error::system("watching the exec's streams"))?;
-        Ok(StartedExec { guest_pid, streams })
-    }
-}
-
-/// Waits for an exec's end. The sentry answers once and then forgets it.
-async fn wait_for_exit(
-    control: ControlSocket,
-    sandbox: Arc<PidFd>,
-    container: ContainerId,
-    id: ExecId,
-    guest_pid: i32,
-) -> Input {
-    let status = match control.wait_exec(&container, guest_pid).await {
-        Ok(status) => exit_code(status),
-        Err(error) => {
-            if !sandbox.has_ended() && error.kind != Kind::SandboxGone {
-                log::error!(container = container.as_str(), exec = id.as_str(); "lost sight of the exec: {error}");
-            }
-            STATUS_KILLED
-        }
-    };
-    Input::ExecExited(container, id, status)
 }

@@ -26,6 +26,7 @@ impl Pod {
                 let _ = responder.send(Ok(Reply::Done));
             }
             (Ok(Effect::SendSignal), _) => self.signal_started(id, signal, all, responder),
+            (Ok(Effect::SendSignalPaused), _) => self.send_signal(id, signal, all, responder),
             (Ok(_), _) => {
                 if let Some(container) = self.containers.get_mut(&id.container) {
                     container.waiting_kill.push(responder);
@@ -49,6 +50,11 @@ impl Pod {
             }
             _ => process.held_signals.push((signal, all, responder)),
         }
+    }
+
+    fn is_paused(&self) -> bool {
+        let paused = |phase| matches!(phase, Phase::Pausing | Phase::Paused | Phase::Resuming);
+        self.containers.values().any(|container| paused(container.init.phase))
     }
 
     /// Whether the process is the one whose end is the sandbox's.
@@ -96,6 +102,8 @@ impl Pod {
             signal,
             scope,
             limit: self.tools.calls.signal,
+            // To a paused sandbox a kill would only land once somebody else lets it go on.
+            then_resume: signal == Signal::KILL && self.is_paused(),
         };
         tokio::spawn(async move {
             let _ = responder.send(delivery.run().await.map(|()| Reply::Done));
@@ -112,12 +120,18 @@ struct Delivery {
     signal: Signal,
     scope: SignalScope,
     limit: Duration,
+    then_resume: bool,
 }
 
 impl Delivery {
     async fn run(self) -> Result<(), Error> {
         let sent = self.control.signal(&self.id, self.signal.number(), self.scope, self.limit).await;
-        let Err(error) = sent else { return Ok(()) };
+        let Err(error) = sent else {
+            if self.then_resume {
+                self.control.resume(self.limit).await?;
+            }
+            return Ok(());
+        };
         if self.sandbox.has_ended() {
             return Err(Error::NotFound { what: "process of container", id: self.id.to_string() });
         }

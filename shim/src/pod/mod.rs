@@ -11,15 +11,17 @@ mod exec;
 mod exit;
 pub(crate) mod group;
 mod kill;
+mod pause;
 mod process;
 mod start;
+mod streams;
 mod time_limit;
 pub(crate) mod view;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use curfew_config::Calls;
-use runsc_bridge::{Cli, ContainerId, ControlSocket, ExecId, SandboxId, SignalScope};
+use runsc_bridge::{Cli, ContainerId, ControlSocket, ExecId, RunscError, SandboxId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
@@ -39,8 +41,7 @@ use crate::{
     reaper::Reaper,
     record::SandboxRecord,
     sandbox_dir::SandboxDir,
-    spec::TerminalSize,
-    stdio::{exec::ExecStreams, fifo::ContainerStdio},
+    stdio::fifo::ContainerStdio,
 };
 
 /// A shim whose pod stays empty for so long was forgotten by containerd: it would never be asked to shut down.
@@ -57,6 +58,7 @@ enum Input {
     Deleted(ContainerId, Result<(), Error>),
     ExecStarted(ContainerId, ExecId, Result<exec::StartedExec, Error>),
     ExecExited(ContainerId, ExecId, u32),
+    PauseDone(ContainerId, pause::Direction, Result<(), RunscError>),
 }
 
 /// What the work that the pod task starts needs, and never changes.
@@ -181,6 +183,7 @@ impl Pod {
             }
             Input::Deleted(id, result) => self.deleted(&id, result),
             Input::ExecStarted(container, id, result) => self.exec_started(&container, &id, result),
+            Input::PauseDone(id, direction, result) => self.pause_done(&id, direction, result),
             Input::ExecExited(container, id, status) => self.exec_exited(&container, &id, status),
         }
     }
@@ -199,6 +202,8 @@ impl Pod {
                 Some(exec) => drop(responder.send(self.delete_exec(&id.container, exec))),
             },
             Command::CloseStdin { id } => drop(responder.send(self.close_stdin(&id).map(|()| Reply::Done))),
+            Command::Pause { id } => self.pause_or_resume(&id, pause::Direction::Pause, responder),
+            Command::Resume { id } => self.pause_or_resume(&id, pause::Direction::Resume, responder),
             Command::Resize { id, size } => {
                 drop(responder.send(self.resize(&id, size).map(|()| Reply::Done)))
             }
@@ -221,40 +226,6 @@ impl Pod {
             // The pod is gone: nobody is left to tell.
             let _ = outcomes.send(outcome);
         });
-    }
-
-    fn close_stdin(&mut self, id: &ProcessId) -> Result<(), Error> {
-        match &id.exec {
-            None => self.container_mut(&id.container).map(Container::close_stdin),
-            Some(exec) => self.exec_mut(&id.container, exec).map(exec::Exec::close_stdin),
-        }
-    }
-
-    fn resize(&mut self, id: &ProcessId, size: TerminalSize) -> Result<(), Error> {
-        match &id.exec {
-            None => self.resize_container(&id.container, size),
-            Some(exec) => self.resize_exec(&id.container, exec, size),
-        }
-    }
-
-    /// Gives a container's terminal a new size. The sandbox sees that of its root container by itself.
-    fn resize_container(&mut self, id: &ContainerId, size: TerminalSize) -> Result<(), Error> {
-        let (control, limit) = (self.control(), self.tools.calls.signal);
-        let container = self.container_mut(id)?;
-        if !container.init.terminal {
-            return Err(Error::NoTerminal(id.to_string()));
-        }
-        let Some(terminal) = container.streams.as_ref().and_then(ExecStreams::terminal) else {
-            return Ok(());
-        };
-        terminal.resize(size).map_err(Error::system("resizing the terminal"))?;
-        if !container.role.is_root() {
-            let (control, id) = (control?, id.clone());
-            tokio::spawn(async move {
-                let _ = control.signal(&id, libc::SIGWINCH, SignalScope::Foreground(0), limit).await;
-            });
-        }
-        Ok(())
     }
 
     /// The phase and the rest of what the lifecycle knows of a container's init or of an exec.

@@ -64,10 +64,16 @@ impl Process {
                     Trigger::Kill => "Kill",
                     Trigger::Delete => "Delete",
                     Trigger::Exec => "Exec",
+                    Trigger::Pause => "Pause",
+                    Trigger::Resume => "Resume",
                     Trigger::CreateSucceeded
                     | Trigger::CreateFailed
                     | Trigger::StartSucceeded
                     | Trigger::StartFailed
+                    | Trigger::PauseSucceeded
+                    | Trigger::PauseFailed
+                    | Trigger::ResumeSucceeded
+                    | Trigger::ResumeFailed
                     | Trigger::Exited
                     | Trigger::DeleteSucceeded
                     | Trigger::DeleteFailed => "this",

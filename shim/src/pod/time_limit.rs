@@ -65,10 +65,8 @@ impl Pod {
 
     /// Once every workload has ended the grace has nobody to serve.
     pub(super) fn end_if_no_workload_is_left(&mut self) {
-        let left = self
-            .containers
-            .values()
-            .any(|c| c.role.is_workload() && matches!(c.init.phase, Phase::Starting | Phase::Running));
+        let runs = |phase| !matches!(phase, Phase::Created | Phase::Stopped | Phase::Deleting);
+        let left = self.containers.values().any(|c| c.role.is_workload() && runs(c.init.phase));
         if self.deadline.stage() == Stage::Grace && !left {
             self.enter(Stage::Grace);
         }

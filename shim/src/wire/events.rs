@@ -4,7 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use containerd_shim_protos::{
     api::ForwardRequest,
-    events::task::{TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskIO, TaskStart},
+    events::task::{
+        TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskIO, TaskPaused, TaskResumed,
+        TaskStart,
+    },
     shim::event::Envelope,
     shim_async::{Client, EventsClient},
     types::mount::Mount,
@@ -95,6 +98,14 @@ fn encode(event: &Event) -> Result<(&'static str, Any), ttrpc::Error> {
         Event::Start { id, pid } => {
             let message = TaskStart { container_id: id.clone(), pid: *pid, ..TaskStart::default() };
             Ok(("/tasks/start", any(&message)?))
+        }
+        Event::Paused { id } => {
+            let message = TaskPaused { container_id: id.clone(), ..TaskPaused::default() };
+            Ok(("/tasks/paused", any(&message)?))
+        }
+        Event::Resumed { id } => {
+            let message = TaskResumed { container_id: id.clone(), ..TaskResumed::default() };
+            Ok(("/tasks/resumed", any(&message)?))
         }
         Event::ExecAdded { id, exec } => {
             let message =

@@ -3,11 +3,7 @@
 //! Handlers hold no state. The RPC library drops a handler's future when its caller's deadline passes or its
 //! connection closes; whatever the request has set in motion goes on in the pod task.
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use containerd_shim_protos::{
@@ -16,32 +12,27 @@ use containerd_shim_protos::{
         CreateTaskResponse, DeleteRequest, DeleteResponse, Empty, ExecProcessRequest, KillRequest,
         PauseRequest, PidsRequest, PidsResponse, ProcessInfo, ResizePtyRequest, ResumeRequest,
         ShutdownRequest, StartRequest, StartResponse, StateRequest, StateResponse, StatsRequest,
-        StatsResponse, Status, UpdateTaskRequest, WaitRequest, WaitResponse,
+        StatsResponse, UpdateTaskRequest, WaitRequest, WaitResponse,
     },
     shim_async::{Task, create_task},
 };
-use runsc_bridge::{ContainerId, ExecId};
 use ttrpc::r#async::{Service, TtrpcContext};
 
-use super::timestamp;
+use super::{
+    request::{container_id, create_command, exec_command, process_id, resize_command, state_response},
+    timestamp,
+};
 use crate::{
-    command::{Command, Create, Exec, ProcessId, Reply, Signal},
+    command::{Command, ProcessId, Reply, Signal},
     error::{Code, Error},
-    lifecycle::Phase,
     pod::{
         PodHandle,
         view::{ContainerView, ProcessView},
     },
-    rootfs::RootfsMount,
-    spec::TerminalSize,
-    stdio::StdioPaths,
 };
 
 /// Both names under which containerd knows the service; the messages are the same.
 const SERVICE_NAMES: [&str; 2] = ["containerd.task.v2.Task", "containerd.task.v3.Task"];
-
-/// The type under which containerd passes on an exec's process.
-pub(crate) const PROCESS_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Process";
 
 /// The Task service for one pod, under both names.
 pub(crate) fn services(pod: &PodHandle) -> HashMap<String, Service> {
@@ -70,86 +61,6 @@ fn rpc_error(error: &Error) -> ttrpc::Error {
         Code::Internal => ttrpc::Code::INTERNAL,
     };
     ttrpc::Error::RpcStatus(ttrpc::get_status(code, error))
-}
-
-fn container_id(id: &str) -> Result<ContainerId, Error> {
-    Ok(ContainerId::new(id)?)
-}
-
-fn process_id(container: &str, exec: &str) -> Result<ProcessId, Error> {
-    let exec = if exec.is_empty() { None } else { Some(ExecId::new(exec)?) };
-    Ok(ProcessId { container: container_id(container)?, exec })
-}
-
-fn exec_command(request: ExecProcessRequest) -> Result<Command, Error> {
-    let id = ExecId::new(&request.exec_id)?;
-    let spec = request.spec.into_option().unwrap_or_default();
-    if spec.type_url != PROCESS_TYPE {
-        return Err(Error::ProcessType(spec.type_url));
-    }
-    Ok(Command::Exec(Exec {
-        container: container_id(&request.id)?,
-        id,
-        process: spec.value,
-        stdio: StdioPaths { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr },
-        terminal: request.terminal,
-    }))
-}
-
-fn resize_command(request: &ResizePtyRequest) -> Result<Command, Error> {
-    let id = process_id(&request.id, &request.exec_id)?;
-    let size = |value: u32| u16::try_from(value).map_err(|_| Error::TerminalSize(value));
-    let size = TerminalSize { height: size(request.height)?, width: size(request.width)? };
-    Ok(Command::Resize { id, size })
-}
-
-fn create_command(request: CreateTaskRequest) -> Result<Command, Error> {
-    let id = container_id(&request.id)?;
-    if !request.checkpoint.is_empty() {
-        return Err(Error::Unimplemented("restoring a checkpoint"));
-    }
-    let bundle = PathBuf::from(&request.bundle);
-    if !bundle.is_absolute() {
-        return Err(Error::Bundle(request.bundle));
-    }
-    let rootfs = request.rootfs.into_iter().map(|mount| RootfsMount {
-        kind: mount.type_,
-        source: mount.source,
-        target: mount.target,
-        options: mount.options,
-    });
-    let stdio = StdioPaths { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr };
-    let terminal = request.terminal;
-    Ok(Command::Create(Create { id, bundle, rootfs: rootfs.collect(), stdio, terminal }))
-}
-
-fn status_of(phase: Phase) -> Status {
-    match phase {
-        Phase::Creating | Phase::CreatingKilled | Phase::Created => Status::CREATED,
-        // containerd would take a container that is being started for one that failed to.
-        Phase::Starting | Phase::Running => Status::RUNNING,
-        Phase::Stopped | Phase::Deleting => Status::STOPPED,
-    }
-}
-
-fn state_response(id: &ProcessId, bundle: &Path, process: ProcessView) -> StateResponse {
-    let mut response = StateResponse {
-        id: id.container.to_string(),
-        exec_id: id.exec.as_ref().map(ExecId::to_string).unwrap_or_default(),
-        bundle: bundle.display().to_string(),
-        pid: process.pid,
-        status: status_of(process.phase).into(),
-        terminal: process.terminal,
-        ..StateResponse::default()
-    };
-    if let Some(exit) = process.exit_so_far() {
-        response.exit_status = exit.status;
-        response.exited_at = timestamp(exit.at);
-    }
-    response.stdin = process.stdio.stdin;
-    response.stdout = process.stdio.stdout;
-    response.stderr = process.stdio.stderr;
-    response
 }
 
 impl TaskService {
@@ -226,6 +137,16 @@ impl Task for TaskService {
         Ok(Empty::new())
     }
 
+    async fn pause(&self, _: &TtrpcContext, request: PauseRequest) -> ttrpc::Result<Empty> {
+        self.request(container_id(&request.id).map(|id| Command::Pause { id })).await?;
+        Ok(Empty::new())
+    }
+
+    async fn resume(&self, _: &TtrpcContext, request: ResumeRequest) -> ttrpc::Result<Empty> {
+        self.request(container_id(&request.id).map(|id| Command::Resume { id })).await?;
+        Ok(Empty::new())
+    }
+
     async fn close_io(&self, _: &TtrpcContext, request: CloseIORequest) -> ttrpc::Result<Empty> {
         // Without the flag there is nothing that containerd wants closed.
         if request.stdin {
@@ -270,14 +191,6 @@ impl Task for TaskService {
     }
 
     // The generated bodies answer NOT_FOUND, which containerd reads as "the task is gone".
-
-    async fn pause(&self, _: &TtrpcContext, _: PauseRequest) -> ttrpc::Result<Empty> {
-        Err(unimplemented("Pause"))
-    }
-
-    async fn resume(&self, _: &TtrpcContext, _: ResumeRequest) -> ttrpc::Result<Empty> {
-        Err(unimplemented("Resume"))
-    }
 
     async fn checkpoint(&self, _: &TtrpcContext, _: CheckpointTaskRequest) -> ttrpc::Result<Empty> {
         Err(unimplemented("Checkpoint"))
