@@ -68,6 +68,7 @@ pub(crate) struct Calls {
     pub(crate) signal: Option<String>,
     pub(crate) delete: Option<String>,
     pub(crate) probe: Option<String>,
+    pub(crate) checkpoint: Option<String>,
     pub(crate) state: Option<String>,
 }
 

@@ -178,7 +178,10 @@ impl Default for Timeout {
 }
 
 /// Limits of single calls to runsc or a sandbox's control socket; not of a pod's life.
+///
+/// Written down with each sandbox; a limit that an earlier version didn't know reads as its default.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Calls {
     pub create: Duration,
     pub start: Duration,
@@ -186,6 +189,8 @@ pub struct Calls {
     pub delete: Duration,
     /// `runsc --version`, asked once at the shim's start.
     pub probe: Duration,
+    /// `runsc checkpoint` and `runsc restore`, which write and read the sandbox's memory.
+    pub checkpoint: Duration,
     pub state: Duration,
 }
 
@@ -197,6 +202,7 @@ impl Default for Calls {
             signal: Duration::from_secs(5),
             delete: Duration::from_secs(20),
             probe: Duration::from_secs(10),
+            checkpoint: Duration::from_secs(120),
             state: Duration::from_secs(2),
         }
     }

@@ -105,6 +105,7 @@ impl Reader<'_> {
             signal: self.take("calls.signal", file.signal, built_in.signal, call_limit)?,
             delete: self.take("calls.delete", file.delete, built_in.delete, call_limit)?,
             probe: self.take("calls.probe", file.probe, built_in.probe, call_limit)?,
+            checkpoint: self.take("calls.checkpoint", file.checkpoint, built_in.checkpoint, call_limit)?,
             state: self.take("calls.state", file.state, built_in.state, call_limit)?,
         })
     }

@@ -25,9 +25,19 @@ pub(crate) enum Command {
     Delete { id: ProcessId },
     CloseStdin { id: ProcessId },
     Resize { id: ProcessId, size: TerminalSize },
+    Checkpoint(Checkpoint),
     Pause { id: ContainerId },
     Resume { id: ContainerId },
     Shutdown,
+}
+
+/// A container's sandbox to be written to disk.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    pub(crate) id: ContainerId,
+    pub(crate) image: PathBuf,
+    /// Whether the container ends with it.
+    pub(crate) exit: bool,
 }
 
 /// A further process for a running container.
@@ -49,6 +59,8 @@ pub(crate) struct Create {
     pub(crate) rootfs: Vec<RootfsMount>,
     pub(crate) stdio: StdioPaths,
     pub(crate) terminal: bool,
+    /// The checkpoint from which the container is to start.
+    pub(crate) restore_from: Option<PathBuf>,
 }
 
 /// A signal number that exists: 1 to 64, real-time signals included.

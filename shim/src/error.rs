@@ -41,6 +41,12 @@ pub(crate) enum Error {
     Phase { id: String, phase: Phase, request: &'static str },
     #[error("pod {pod:?} has used up its time of {limit}: nothing starts in it any more")]
     Expired { pod: String, limit: String },
+    #[error("checkpoint options of type {0:?} are not supported")]
+    CheckpointOptions(String),
+    #[error("checkpoint to {}: {reason}", path.display())]
+    CheckpointImage { path: std::path::PathBuf, reason: std::io::Error },
+    #[error("container {id:?} cannot be restored: {} is no checkpoint", path.display())]
+    NoCheckpoint { id: String, path: std::path::PathBuf },
     #[error("container {0:?} has siblings that run: pausing would stop the whole pod")]
     Siblings(String),
     #[error("sandbox {0:?} doesn't run")]
@@ -87,6 +93,7 @@ impl Error {
     pub(crate) fn code(&self) -> Code {
         match self {
             Self::Id(_)
+            | Self::NoCheckpoint { .. }
             | Self::Bundle(_)
             | Self::CgroupPath(_)
             | Self::Process(_)
@@ -101,6 +108,12 @@ impl Error {
             | Self::Rootfs(RootfsError::Target { .. } | RootfsError::OptionsTooLong { .. }) => {
                 Code::InvalidArgument
             }
+            Self::CheckpointImage { reason, .. }
+                if reason.kind() == std::io::ErrorKind::DirectoryNotEmpty =>
+            {
+                Code::AlreadyExists
+            }
+            Self::CheckpointOptions(_) | Self::CheckpointImage { .. } => Code::InvalidArgument,
             Self::NotFound { .. } => Code::NotFound,
             Self::AlreadyExists(_) | Self::ExecExists(_) => Code::AlreadyExists,
             Self::NoTerminal(_)

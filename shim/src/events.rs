@@ -39,6 +39,10 @@ pub(crate) enum Event {
         exec: String,
         pid: u32,
     },
+    Checkpointed {
+        id: String,
+        image: PathBuf,
+    },
     Paused {
         id: String,
     },

@@ -55,7 +55,7 @@ fn lives_graces_and_retention_are_a_year_at_most() {
 
 #[test]
 fn call_limits_are_between_a_tenth_of_a_second_and_ten_minutes() {
-    for key in ["create", "start", "signal", "delete", "probe", "state"] {
+    for key in ["create", "start", "signal", "delete", "probe", "checkpoint", "state"] {
         is_fine("calls", key, "100ms");
         is_fine("calls", key, "10m");
         assert_eq!(fault("calls", key, "99ms"), Fault::TooShort { least: SHORTEST_CALL });

@@ -120,6 +120,19 @@ pub(super) fn start(container: &ContainerId) -> Vec<OsString> {
     vec!["start".into(), container.as_str().into()]
 }
 
+pub(super) fn checkpoint(image: &Path, leave_running: bool, container: &ContainerId) -> Vec<OsString> {
+    let mut argv = vec!["checkpoint".into(), "--image-path".into(), image.into()];
+    if leave_running {
+        argv.push("--leave-running".into());
+    }
+    argv.push(container.as_str().into());
+    argv
+}
+
+pub(super) fn restore(image: &Path, container: &ContainerId) -> Vec<OsString> {
+    vec!["restore".into(), "--detach".into(), "--image-path".into(), image.into(), container.as_str().into()]
+}
+
 pub(super) fn delete(container: &ContainerId) -> Vec<OsString> {
     vec!["delete".into(), "--force".into(), container.as_str().into()]
 }
@@ -171,5 +184,9 @@ mod tests {
         assert_eq!(joined(create(Path::new("/b"), socket, &id)), "create --bundle /b --console-socket /s c1");
         assert_eq!(joined(start(&id)), "start c1");
         assert_eq!(joined(delete(&id)), "delete --force c1");
+        let image = Path::new("/i");
+        assert_eq!(joined(checkpoint(image, true, &id)), "checkpoint --image-path /i --leave-running c1");
+        assert_eq!(joined(checkpoint(image, false, &id)), "checkpoint --image-path /i c1");
+        assert_eq!(joined(restore(image, &id)), "restore --detach --image-path /i c1");
     }
 }

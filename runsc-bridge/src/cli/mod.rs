@@ -143,6 +143,34 @@ impl Cli {
         self.run("start", call.container, args::start(call.container), call.stdio, call.limit).await
     }
 
+    /// Writes the sandbox of `container` to `image`, a directory. The sandbox ends with it unless it is left running.
+    ///
+    /// # Errors
+    /// What runsc said, with its [`Kind`].
+    pub async fn checkpoint(
+        &self,
+        container: &ContainerId,
+        image: &Path,
+        leave_running: bool,
+        limit: Duration,
+    ) -> Result<(), RunscError> {
+        let args = args::checkpoint(image, leave_running, container);
+        self.run("checkpoint", container, args, None, limit).await
+    }
+
+    /// Starts a created container from `image`, which the same runsc has written for the same spec.
+    ///
+    /// # Errors
+    /// What runsc said, with its [`Kind`].
+    pub async fn restore(
+        &self,
+        container: &ContainerId,
+        image: &Path,
+        limit: Duration,
+    ) -> Result<(), RunscError> {
+        self.run("restore", container, args::restore(image, container), None, limit).await
+    }
+
     /// Deletes a container in any state and what runsc kept of it.
     ///
     /// Success doesn't prove that its processes are gone: `runsc delete --force` can leave a sandbox running.

@@ -36,6 +36,10 @@ pub(super) struct Container {
     /// Whether containerd has closed stdin, also while a call holds the streams.
     pub(super) stdin_closed: bool,
     pub(super) cgroup: Cgroup,
+    /// The checkpoint from which it starts.
+    pub(super) restore_from: Option<PathBuf>,
+    /// Who waits for a checkpoint that is being written.
+    pub(super) checkpointing: Option<Responder>,
     pub(super) gofer: Option<Arc<PidFd>>,
     /// Who waits for a container that is killed while it is created.
     pub(super) waiting_kill: Vec<Responder>,
@@ -62,6 +66,8 @@ impl Container {
             streams: None,
             stdin_closed: false,
             cgroup,
+            restore_from: request.restore_from,
+            checkpointing: None,
             gofer: None,
             waiting_kill: Vec::new(),
         }

@@ -8,6 +8,7 @@ use runsc_bridge::{ContainerId, ControlSocket};
 use tokio::sync::oneshot;
 
 use self::work::{CreateWork, run_create};
+use super::checkpoint::check_image;
 use super::{Input, Pod, Sandbox, container::Container, group::Role, process::Responder};
 use crate::{
     cgroup::Cgroup,
@@ -73,6 +74,9 @@ impl Pod {
         let own_cgroup = self.tools.dir.own_cgroup(request.id.as_str());
         let spec = spec::complete(&request.bundle, &own_cgroup)?;
         let role = self.role_of(&request.id, &spec)?;
+        if let Some(image) = &request.restore_from {
+            check_image(&request.id, image)?;
+        }
         self.decide_policy(&spec)?;
         let cgroup =
             Cgroup::planned(&spec.cgroups_path).map_err(Error::system("reading the cgroup mounts"))??;

@@ -4,6 +4,7 @@
 //! that says so, and takes the outcome as one more message. So a Kill is seen while a slow create runs, and `State`
 //! never queues behind one. A caller that goes away changes nothing.
 
+mod checkpoint;
 mod container;
 mod create;
 mod delete;
@@ -30,7 +31,7 @@ use self::{
     view::{ContainerView, PodView},
 };
 use crate::{
-    command::{Command, ProcessId, Reply},
+    command::{self, Command, ProcessId, Reply},
     deadline::{
         Deadline, Stage,
         escalate::{Step, Target},
@@ -58,6 +59,7 @@ enum Input {
     Deleted(ContainerId, Result<(), Error>),
     ExecStarted(ContainerId, ExecId, Result<exec::StartedExec, Error>),
     ExecExited(ContainerId, ExecId, u32),
+    Checkpointed(command::Checkpoint, Result<(), RunscError>),
     PauseDone(ContainerId, pause::Direction, Result<(), RunscError>),
 }
 
@@ -183,6 +185,7 @@ impl Pod {
             }
             Input::Deleted(id, result) => self.deleted(&id, result),
             Input::ExecStarted(container, id, result) => self.exec_started(&container, &id, result),
+            Input::Checkpointed(request, result) => self.checkpointed(request, result),
             Input::PauseDone(id, direction, result) => self.pause_done(&id, direction, result),
             Input::ExecExited(container, id, status) => self.exec_exited(&container, &id, status),
         }
@@ -202,6 +205,7 @@ impl Pod {
                 Some(exec) => drop(responder.send(self.delete_exec(&id.container, exec))),
             },
             Command::CloseStdin { id } => drop(responder.send(self.close_stdin(&id).map(|()| Reply::Done))),
+            Command::Checkpoint(request) => self.checkpoint(request, responder),
             Command::Pause { id } => self.pause_or_resume(&id, pause::Direction::Pause, responder),
             Command::Resume { id } => self.pause_or_resume(&id, pause::Direction::Resume, responder),
             Command::Resize { id, size } => {

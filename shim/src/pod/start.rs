@@ -1,6 +1,6 @@
 //! Start: the program runs, and its end will be noticed.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use runsc_bridge::{ContainerId, ControlSocket, Kind, SignalScope, StartCall};
 
@@ -42,10 +42,12 @@ impl Pod {
                 if let Some(container) = self.containers.get_mut(id) {
                     container.init.waiting.push(responder);
                 }
+                let restore_from =
+                    self.containers.get(id).and_then(|container| container.restore_from.clone());
                 let (tools, control, id) = (self.tools.clone(), self.control(), id.clone());
                 self.spawn(async move {
                     let started = if is_root {
-                        start_root(&tools, &id).await
+                        start_root(&tools, &id, restore_from.as_deref()).await
                     } else {
                         start_sub_container(&tools, control, &id, &mut stdio).await
                     };
@@ -136,9 +138,12 @@ impl Pod {
     }
 }
 
-async fn start_root(tools: &Tools, id: &ContainerId) -> Started {
-    let call = StartCall { container: id, stdio: None, limit: tools.calls.start };
-    let result = tools.cli.start(call).await.map_err(Error::from);
+async fn start_root(tools: &Tools, id: &ContainerId, restore_from: Option<&Path>) -> Started {
+    let result = match restore_from {
+        Some(image) => tools.cli.restore(id, image, tools.calls.checkpoint).await,
+        None => tools.cli.start(StartCall { container: id, stdio: None, limit: tools.calls.start }).await,
+    };
+    let result = result.map_err(Error::from);
     // It has had its gofer and its terminal since Create.
     Started { gofer: None, streams: None, result }
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use containerd_shim_protos::{
     api::ForwardRequest,
     events::task::{
-        TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskIO, TaskPaused, TaskResumed,
-        TaskStart,
+        TaskCheckpointed, TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskIO,
+        TaskPaused, TaskResumed, TaskStart,
     },
     shim::event::Envelope,
     shim_async::{Client, EventsClient},
@@ -98,6 +98,14 @@ fn encode(event: &Event) -> Result<(&'static str, Any), ttrpc::Error> {
         Event::Start { id, pid } => {
             let message = TaskStart { container_id: id.clone(), pid: *pid, ..TaskStart::default() };
             Ok(("/tasks/start", any(&message)?))
+        }
+        Event::Checkpointed { id, image } => {
+            let message = TaskCheckpointed {
+                container_id: id.clone(),
+                checkpoint: image.display().to_string(),
+                ..TaskCheckpointed::default()
+            };
+            Ok(("/tasks/checkpointed", any(&message)?))
         }
         Event::Paused { id } => {
             let message = TaskPaused { container_id: id.clone(), ..TaskPaused::default() };

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use containerd_shim_protos::api::{
-    CreateTaskRequest, ExecProcessRequest, ResizePtyRequest, StateResponse, Status,
+    CheckpointTaskRequest, CreateTaskRequest, ExecProcessRequest, ResizePtyRequest, StateResponse, Status,
 };
+use protobuf::well_known_types::any::Any;
 use runsc_bridge::{ContainerId, ExecId};
 
 use super::timestamp;
 use crate::{
-    command::{Command, Create, Exec, ProcessId},
+    command::{Checkpoint, Command, Create, Exec, ProcessId},
     error::Error,
     lifecycle::Phase,
     pod::view::ProcessView,
@@ -28,6 +29,34 @@ pub(super) fn container_id(id: &str) -> Result<ContainerId, Error> {
 pub(super) fn process_id(container: &str, exec: &str) -> Result<ProcessId, Error> {
     let exec = if exec.is_empty() { None } else { Some(ExecId::new(exec)?) };
     Ok(ProcessId { container: container_id(container)?, exec })
+}
+
+pub(super) fn checkpoint_command(request: CheckpointTaskRequest) -> Result<Command, Error> {
+    let id = container_id(&request.id)?;
+    let options = request.options.into_option().unwrap_or_default();
+    let exit = asks_to_exit(&options).ok_or(Error::CheckpointOptions(options.type_url))?;
+    Ok(Command::Checkpoint(Checkpoint { id, image: request.path.into(), exit }))
+}
+
+/// The first field, `exit`, of containerd's checkpoint options; the others are about CRIU.
+fn asks_to_exit(options: &Any) -> Option<bool> {
+    if options.type_url.is_empty() {
+        return Some(false);
+    }
+    if !options.type_url.ends_with("containerd.runc.v1.CheckpointOptions") {
+        return None;
+    }
+    let mut input = protobuf::CodedInputStream::from_bytes(&options.value);
+    let mut exit = false;
+    while let Some(tag) = input.read_raw_tag_or_eof().ok()? {
+        match (tag >> 3, tag & 7) {
+            (1, 0) => exit = input.read_bool().ok()?,
+            (_, 0) => drop(input.read_raw_varint64().ok()?),
+            (_, 2) => drop(input.read_bytes().ok()?),
+            _ => return None,
+        }
+    }
+    Some(exit)
 }
 
 pub(super) fn exec_command(request: ExecProcessRequest) -> Result<Command, Error> {
@@ -54,9 +83,6 @@ pub(super) fn resize_command(request: &ResizePtyRequest) -> Result<Command, Erro
 
 pub(super) fn create_command(request: CreateTaskRequest) -> Result<Command, Error> {
     let id = container_id(&request.id)?;
-    if !request.checkpoint.is_empty() {
-        return Err(Error::Unimplemented("restoring a checkpoint"));
-    }
     let bundle = PathBuf::from(&request.bundle);
     if !bundle.is_absolute() {
         return Err(Error::Bundle(request.bundle));
@@ -69,7 +95,8 @@ pub(super) fn create_command(request: CreateTaskRequest) -> Result<Command, Erro
     });
     let stdio = StdioPaths { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr };
     let terminal = request.terminal;
-    Ok(Command::Create(Create { id, bundle, rootfs: rootfs.collect(), stdio, terminal }))
+    let restore_from = (!request.checkpoint.is_empty()).then(|| PathBuf::from(request.checkpoint));
+    Ok(Command::Create(Create { id, bundle, rootfs: rootfs.collect(), stdio, terminal, restore_from }))
 }
 
 pub(super) fn status_of(phase: Phase) -> Status {

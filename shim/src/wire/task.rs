@@ -19,7 +19,10 @@ use containerd_shim_protos::{
 use ttrpc::r#async::{Service, TtrpcContext};
 
 use super::{
-    request::{container_id, create_command, exec_command, process_id, resize_command, state_response},
+    request::{
+        checkpoint_command, container_id, create_command, exec_command, process_id, resize_command,
+        state_response,
+    },
     timestamp,
 };
 use crate::{
@@ -137,6 +140,11 @@ impl Task for TaskService {
         Ok(Empty::new())
     }
 
+    async fn checkpoint(&self, _: &TtrpcContext, request: CheckpointTaskRequest) -> ttrpc::Result<Empty> {
+        self.request(checkpoint_command(request)).await?;
+        Ok(Empty::new())
+    }
+
     async fn pause(&self, _: &TtrpcContext, request: PauseRequest) -> ttrpc::Result<Empty> {
         self.request(container_id(&request.id).map(|id| Command::Pause { id })).await?;
         Ok(Empty::new())
@@ -191,10 +199,6 @@ impl Task for TaskService {
     }
 
     // The generated bodies answer NOT_FOUND, which containerd reads as "the task is gone".
-
-    async fn checkpoint(&self, _: &TtrpcContext, _: CheckpointTaskRequest) -> ttrpc::Result<Empty> {
-        Err(unimplemented("Checkpoint"))
-    }
 
     async fn update(&self, _: &TtrpcContext, _: UpdateTaskRequest) -> ttrpc::Result<Empty> {
         Err(unimplemented("Update"))
