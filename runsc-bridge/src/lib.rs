@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 pub use cli::{Cli, CreateCall, GuestStdio, SandboxPaths, Settings, SettingsInput, StartCall};
 pub use failure::{Kind, RunscError};
 pub use id::{ContainerId, ExecId, IdError, SandboxId};
-pub use urpc::{CapabilitySets, ControlSocket, ExecProcess, SignalScope};
+pub use urpc::{CapabilitySets, ContainerUsage, ControlSocket, ExecProcess, SignalScope};
 
 /// Whoever reaps this process's children, orphans that were adopted included.
 ///

@@ -58,6 +58,18 @@ impl Cgroup {
         self
     }
 
+    /// The directory that has `file`, which is how to tell a controller's. Where the sandbox really is was added last, so
+    /// that goes first.
+    pub(crate) fn directory_with(&self, file: &str) -> Option<&Path> {
+        self.directories.iter().rev().find(|directory| directory.join(file).exists()).map(PathBuf::as_path)
+    }
+
+    /// A cgroup that is no more than these directories.
+    #[cfg(test)]
+    pub(crate) fn of_directories(directories: Vec<PathBuf>) -> Self {
+        Self { directories }
+    }
+
     /// Whether any process is a member.
     pub(crate) fn is_populated(&self) -> bool {
         !self.members().is_empty()

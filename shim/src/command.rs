@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use runsc_bridge::{ContainerId, ExecId};
 
-use crate::{process::Exit, rootfs::RootfsMount, spec::TerminalSize, stdio::StdioPaths};
+use crate::{
+    process::Exit, resources::Resources, rootfs::RootfsMount, spec::TerminalSize, stdio::StdioPaths,
+};
 
 /// A process that containerd knows: a container's init, or one of its execs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +28,7 @@ pub(crate) enum Command {
     CloseStdin { id: ProcessId },
     Resize { id: ProcessId, size: TerminalSize },
     Checkpoint(Checkpoint),
+    Update { id: ContainerId, resources: Resources },
     Pause { id: ContainerId },
     Resume { id: ContainerId },
     Shutdown,

@@ -6,6 +6,7 @@ use thiserror::Error;
 use crate::{
     cgroup::CgroupPathError,
     lifecycle::Phase,
+    resources::ResourcesError,
     rootfs::RootfsError,
     spec::{SpecError, exec_process::ProcessError},
     stdio::fifo::StdioError,
@@ -41,6 +42,10 @@ pub(crate) enum Error {
     Phase { id: String, phase: Phase, request: &'static str },
     #[error("pod {pod:?} has used up its time of {limit}: nothing starts in it any more")]
     Expired { pod: String, limit: String },
+    #[error(transparent)]
+    Resources(#[from] ResourcesError),
+    #[error("container {0:?} has no sandbox whose usage could be told")]
+    NoUsage(String),
     #[error("checkpoint options of type {0:?} are not supported")]
     CheckpointOptions(String),
     #[error("checkpoint to {}: {reason}", path.display())]
@@ -75,8 +80,6 @@ pub(crate) enum Error {
     Rootfs(#[from] RootfsError),
     #[error(transparent)]
     Runsc(#[from] RunscError),
-    #[error("{0} is not supported")]
-    Unimplemented(&'static str),
     #[error("{doing}: {source}")]
     System { doing: &'static str, source: std::io::Error },
     #[error("{0}")]
@@ -123,8 +126,22 @@ impl Error {
             | Self::NoSandbox(_)
             | Self::CgroupInUse { .. } => Code::FailedPrecondition,
             Self::Runsc(error) => code_of_runsc(error.kind),
-            Self::Unimplemented(_) => Code::Unimplemented,
+            Self::Resources(error) => code_of_resources(error),
+            Self::NoUsage(_) => Code::FailedPrecondition,
             Self::Rootfs(_) | Self::System { .. } | Self::Internal(_) => Code::Internal,
+        }
+    }
+}
+
+fn code_of_resources(error: &ResourcesError) -> Code {
+    match error {
+        ResourcesError::Type { .. } | ResourcesError::TooLong { .. } | ResourcesError::Malformed { .. } => {
+            Code::InvalidArgument
+        }
+        ResourcesError::Value { .. } => Code::InvalidArgument,
+        ResourcesError::BelowUsage { .. } | ResourcesError::NoController { .. } => Code::FailedPrecondition,
+        ResourcesError::Read { .. } | ResourcesError::Write { .. } | ResourcesError::NotUndone { .. } => {
+            Code::Internal
         }
     }
 }
@@ -187,7 +204,6 @@ mod tests {
             (Error::NoSandbox("s".into()), Code::FailedPrecondition),
             (Error::Stdio(stdio), Code::InvalidArgument),
             (Error::Stdio(scheme), Code::Unimplemented),
-            (Error::Unimplemented("Pause"), Code::Unimplemented),
             (Error::Internal("x"), Code::Internal),
         ] {
             assert_eq!(error.code(), code, "{error}");

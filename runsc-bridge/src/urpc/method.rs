@@ -1,8 +1,8 @@
 //! The methods we call, with their arguments as the sentry names them.
 
-use std::{os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
+use std::{collections::BTreeMap, os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
 
-use serde::{Serialize, de::IgnoredAny};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use super::ControlSocket;
 use crate::{ContainerId, Kind, RunscError};
@@ -103,6 +103,32 @@ impl ControlSocket {
         status.map(ExitStatus::from_raw).ok_or_else(missing)
     }
 
+    /// What one container uses, by the sentry's own accounting.
+    ///
+    /// Per container only where some container of the pod has a cgroup mount; without one the sentry divides the
+    /// sandbox's total by the number of containers.
+    ///
+    /// # Errors
+    /// [`Kind::NoSuchContainer`] for a container that the sentry doesn't know.
+    pub async fn usage(
+        &self,
+        container: &ContainerId,
+        limit: Duration,
+    ) -> Result<ContainerUsage, RunscError> {
+        const METHOD: &str = "containerManager.Event";
+        let id = container.as_str();
+        let answer: Option<EventAnswer> = self.call(METHOD, id, id, Some(limit)).await?;
+        let missing = || RunscError::new(METHOD, id, Kind::Protocol, "an answer without data");
+        let EventAnswer { event, container_usage } = answer.ok_or_else(missing)?;
+        let data = event.data.ok_or_else(missing)?;
+        Ok(ContainerUsage {
+            cpu: container_usage.get(id).copied().unwrap_or_default(),
+            cpu_of_all: container_usage.values().sum(),
+            memory_bytes: data.memory.usage.usage,
+            pids: data.pids.current,
+        })
+    }
+
     /// Pauses the whole sandbox.
     ///
     /// # Errors
@@ -118,6 +144,55 @@ impl ControlSocket {
     pub async fn resume(&self, limit: Duration) -> Result<(), RunscError> {
         self.call::<IgnoredAny>("containerManager.Resume", "", Nothing {}, Some(limit)).await.map(drop)
     }
+}
+
+/// What one container uses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ContainerUsage {
+    /// Its CPU time and that of all containers together, in the sentry's own measure: good for a share of what the
+    /// sandbox's cgroup has used, which is more than its guests know of.
+    pub cpu: u64,
+    pub cpu_of_all: u64,
+    pub memory_bytes: u64,
+    pub pids: u64,
+}
+
+/// The sentry's `boot.EventOut` (gVisor `runsc/boot/events.go`), as far as it is read.
+#[derive(Deserialize)]
+struct EventAnswer {
+    event: Event,
+    #[serde(rename = "containerUsage", default)]
+    container_usage: BTreeMap<String, u64>,
+}
+
+#[derive(Deserialize)]
+struct Event {
+    data: Option<EventData>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct EventData {
+    memory: EventMemory,
+    pids: EventPids,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct EventMemory {
+    usage: EventMemoryUsage,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct EventMemoryUsage {
+    usage: u64,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct EventPids {
+    current: u64,
 }
 
 /// The argument of methods that take none.

@@ -10,4 +10,4 @@ mod method;
 
 pub use client::ControlSocket;
 pub use execute::{CapabilitySets, ExecProcess};
-pub use method::SignalScope;
+pub use method::{ContainerUsage, SignalScope};

@@ -8,6 +8,7 @@ use super::{
     exec::Exec,
     group::Role,
     process::{Process, Responder},
+    usage::UsageSource,
     view::ContainerView,
 };
 use crate::{
@@ -109,10 +110,11 @@ impl Container {
     }
 
     /// What readers see.
-    pub(super) fn view(&self) -> ContainerView {
+    pub(super) fn view(&self, usage: Option<UsageSource>) -> ContainerView {
         ContainerView {
             init: self.init.view(),
             bundle: self.bundle.clone(),
+            usage,
             execs: self.execs.iter().map(|(id, exec)| (id.clone(), exec.process.view())).collect(),
         }
     }

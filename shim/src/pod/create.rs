@@ -184,7 +184,11 @@ impl Pod {
             if let Some(container) = self.containers.get_mut(id) {
                 container.cgroup = self.record.cgroup.clone();
             }
-            self.sandbox = Some(Sandbox { process: Arc::new(new.process), control: new.control });
+            self.sandbox = Some(Sandbox {
+                process: Arc::new(new.process),
+                control: new.control,
+                cgroup: Arc::new(self.record.cgroup.clone()),
+            });
             self.spawn(async move {
                 let status = new.exit.await.map_or(STATUS_KILLED, exit_code);
                 Input::SandboxExited(status)

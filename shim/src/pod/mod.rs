@@ -17,6 +17,8 @@ mod process;
 mod start;
 mod streams;
 mod time_limit;
+mod update;
+pub(crate) mod usage;
 pub(crate) mod view;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -28,9 +30,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::{
     container::Container,
     process::Responder,
+    usage::UsageSource,
     view::{ContainerView, PodView},
 };
 use crate::{
+    cgroup::Cgroup,
     command::{self, Command, ProcessId, Reply},
     deadline::{
         Deadline, Stage,
@@ -51,6 +55,8 @@ const FORGOTTEN: Duration = Duration::from_secs(120);
 /// What the pod task is told.
 enum Input {
     Request(Command, Responder),
+    /// Work that changed nothing in the pod has its answer.
+    Answered(Responder, Result<Reply, Error>),
     Created(ContainerId, ContainerStdio, Result<create::Created, Error>),
     Started(ContainerId, ContainerStdio, start::Started),
     Exited(ContainerId, u32),
@@ -76,6 +82,8 @@ pub(crate) struct Tools {
 struct Sandbox {
     process: Arc<PidFd>,
     control: ControlSocket,
+    /// The one in the record, for readers.
+    cgroup: Arc<Cgroup>,
 }
 
 /// How the Task service reaches the pod.
@@ -176,6 +184,7 @@ impl Pod {
     fn handle(&mut self, input: Input) {
         match input {
             Input::Request(command, responder) => self.request(command, responder),
+            Input::Answered(responder, result) => drop(responder.send(result)),
             Input::Created(id, stdio, result) => self.created(&id, stdio, result),
             Input::Started(id, stdio, started) => self.started(&id, stdio, started),
             Input::Exited(id, status) => self.exited(&id, status),
@@ -205,6 +214,7 @@ impl Pod {
                 Some(exec) => drop(responder.send(self.delete_exec(&id.container, exec))),
             },
             Command::CloseStdin { id } => drop(responder.send(self.close_stdin(&id).map(|()| Reply::Done))),
+            Command::Update { id, resources } => self.update(&id, resources, responder),
             Command::Checkpoint(request) => self.checkpoint(request, responder),
             Command::Pause { id } => self.pause_or_resume(&id, pause::Direction::Pause, responder),
             Command::Resume { id } => self.pause_or_resume(&id, pause::Direction::Resume, responder),
@@ -218,8 +228,18 @@ impl Pod {
     }
 
     fn publish_view(&self) {
-        let view = self.containers.values().map(|c| (c.id.clone(), c.view())).collect();
+        let view = self.containers.values().map(|c| (c.id.clone(), c.view(self.usage_of(c)))).collect();
         self.view.send_replace(Arc::new(view));
+    }
+
+    fn usage_of(&self, container: &Container) -> Option<UsageSource> {
+        let sandbox = self.sandbox.as_ref()?;
+        let cgroup = sandbox.cgroup.clone();
+        if container.role.is_root() {
+            return Some(UsageSource::Cgroup(cgroup));
+        }
+        let (control, id, limit) = (sandbox.control.clone(), container.id.clone(), self.tools.calls.state);
+        Some(UsageSource::Sentry { cgroup, control, id, limit })
     }
 
     /// Has `work` done and its outcome sent back.

@@ -2,6 +2,7 @@
 
 pub(crate) mod bootstrap;
 pub(crate) mod events;
+pub(crate) mod metrics;
 pub(crate) mod request;
 pub(crate) mod task;
 

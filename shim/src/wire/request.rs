@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use containerd_shim_protos::api::{
     CheckpointTaskRequest, CreateTaskRequest, ExecProcessRequest, ResizePtyRequest, StateResponse, Status,
+    UpdateTaskRequest,
 };
 use protobuf::well_known_types::any::Any;
 use runsc_bridge::{ContainerId, ExecId};
@@ -14,6 +15,7 @@ use crate::{
     error::Error,
     lifecycle::Phase,
     pod::view::ProcessView,
+    resources,
     rootfs::RootfsMount,
     spec::TerminalSize,
     stdio::StdioPaths,
@@ -57,6 +59,13 @@ fn asks_to_exit(options: &Any) -> Option<bool> {
         }
     }
     Some(exit)
+}
+
+pub(super) fn update_command(request: UpdateTaskRequest) -> Result<Command, Error> {
+    let id = container_id(&request.id)?;
+    let resources = request.resources.into_option().unwrap_or_default();
+    let resources = resources::parse(&resources.type_url, &resources.value)?;
+    Ok(Command::Update { id, resources })
 }
 
 pub(super) fn exec_command(request: ExecProcessRequest) -> Result<Command, Error> {

@@ -16,12 +16,14 @@ use containerd_shim_protos::{
     },
     shim_async::{Task, create_task},
 };
+use protobuf::MessageField;
 use ttrpc::r#async::{Service, TtrpcContext};
 
 use super::{
+    metrics,
     request::{
         checkpoint_command, container_id, create_command, exec_command, process_id, resize_command,
-        state_response,
+        state_response, update_command,
     },
     timestamp,
 };
@@ -81,10 +83,6 @@ impl TaskService {
         };
         result.map_err(|error| rpc_error(&error))
     }
-}
-
-fn unimplemented(what: &'static str) -> ttrpc::Error {
-    rpc_error(&Error::Unimplemented(what))
 }
 
 fn pid_of(reply: Reply) -> u32 {
@@ -198,13 +196,16 @@ impl Task for TaskService {
         Ok(Empty::new())
     }
 
-    // The generated bodies answer NOT_FOUND, which containerd reads as "the task is gone".
-
-    async fn update(&self, _: &TtrpcContext, _: UpdateTaskRequest) -> ttrpc::Result<Empty> {
-        Err(unimplemented("Update"))
+    async fn update(&self, _: &TtrpcContext, request: UpdateTaskRequest) -> ttrpc::Result<Empty> {
+        self.request(update_command(request)).await?;
+        Ok(Empty::new())
     }
 
-    async fn stats(&self, _: &TtrpcContext, _: StatsRequest) -> ttrpc::Result<StatsResponse> {
-        Err(unimplemented("Stats"))
+    async fn stats(&self, _: &TtrpcContext, request: StatsRequest) -> ttrpc::Result<StatsResponse> {
+        let (id, container, _) = self.view(&request.id, "").map_err(|e| rpc_error(&e))?;
+        let usage = container.usage.ok_or_else(|| rpc_error(&Error::NoUsage(id.container.to_string())))?;
+        let stats = usage.read().await.map_err(|e| rpc_error(&e))?;
+        let stats = metrics::encode(&stats).map_err(|e| ttrpc::Error::Others(e.to_string()))?;
+        Ok(StatsResponse { stats: MessageField::some(stats), ..StatsResponse::default() })
     }
 }

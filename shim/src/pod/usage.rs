@@ -1,0 +1,63 @@
+//! Stats: what a pod or one of its containers uses, read where it is accounted for and without the pod task.
+
+use std::{sync::Arc, time::Duration};
+
+use runsc_bridge::{ContainerId, ControlSocket};
+
+use crate::{
+    cgroup::Cgroup,
+    error::Error,
+    stats::{self, Cpu, Memory, Pids, Stats},
+};
+
+/// Where a container's figures come from.
+#[derive(Debug, Clone)]
+pub(crate) enum UsageSource {
+    /// The sandbox's cgroup: of a plain container it is all there is, of a pause container the whole pod.
+    Cgroup(Arc<Cgroup>),
+    /// The sentry's own accounting, which alone can tell a pod's containers apart.
+    Sentry { cgroup: Arc<Cgroup>, control: ControlSocket, id: ContainerId, limit: Duration },
+}
+
+impl UsageSource {
+    /// Reads the figures.
+    ///
+    /// # Errors
+    /// The cgroup is gone, or the sandbox doesn't answer.
+    pub(crate) async fn read(&self) -> Result<Stats, Error> {
+        let reading = Error::system("reading the cgroup's figures");
+        match self {
+            Self::Cgroup(cgroup) => stats::read(cgroup).map_err(reading),
+            Self::Sentry { cgroup, control, id, limit } => {
+                let pod = stats::read(cgroup).map_err(reading)?;
+                let usage = control.usage(id, *limit).await?;
+                let pod_ns = pod.cpu.map_or(0, |cpu| cpu.usage_ns);
+                Ok(Stats {
+                    version: pod.version,
+                    cpu: Some(Cpu { usage_ns: share(pod_ns, usage.cpu, usage.cpu_of_all), ..Cpu::default() }),
+                    memory: Some(Memory { usage: usage.memory_bytes, ..Memory::default() }),
+                    pids: Some(Pids { current: usage.pids, limit: None }),
+                    io: Vec::new(),
+                })
+            }
+        }
+    }
+}
+
+/// `part` of `whole`'s share of `total`.
+fn share(total: u64, part: u64, whole: u64) -> u64 {
+    let share = u128::from(total) * u128::from(part) / u128::from(whole.max(1));
+    u64::try_from(share).unwrap_or(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_containers_share_is_its_part_of_the_pods_total() {
+        assert_eq!(share(1000, 1, 4), 250);
+        assert_eq!(share(u64::MAX, 3, 4), u64::MAX / 4 * 3 + 2);
+        assert_eq!(share(1000, 0, 0), 0);
+    }
+}
