@@ -103,7 +103,9 @@ impl Container {
 
     /// Lets go of the streams of a program that has ended: containerd reads that as the end of the output.
     pub(super) fn close_streams(&mut self) {
-        self.stdio = None;
+        if let Some(stdio) = self.stdio.take() {
+            stdio.finish();
+        }
         if let Some(streams) = self.streams.take() {
             streams.finish();
         }

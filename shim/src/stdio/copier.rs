@@ -4,7 +4,13 @@
 //! containerd waits for the end of the FIFO. So after the exit the copier takes what is in the pipe, for a bounded
 //! time, and closes.
 
-use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::fd::AsFd,
+    sync::Arc,
+    time::Duration,
+};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::{io::Interest, sync::watch};
@@ -16,11 +22,20 @@ const BUFFER: usize = 64 << 10;
 /// How long a reader may make no progress once the process has ended.
 const STALLED: Duration = Duration::from_secs(10);
 
+/// Where a copy goes.
+#[derive(Debug, Clone)]
+pub(crate) enum Sink {
+    /// A FIFO, a pipe or a terminal, which tells when it takes more.
+    Watched(Arc<Watched>),
+    /// A regular file, opened to append. Its disk may take its time, so it is written to on another thread.
+    File(Arc<File>),
+}
+
 /// Copies from `source` to `sink` until the source ends, or `ended` says true and the source has nothing more. What
 /// passes is shown to `watcher`.
 pub(crate) async fn copy(
     source: Arc<Watched>,
-    sink: Arc<Watched>,
+    sink: Sink,
     mut ended: watch::Receiver<bool>,
     mut watcher: impl FnMut(&[u8]),
 ) {
@@ -31,7 +46,7 @@ pub(crate) async fn copy(
         match read {
             Ok(0) => return,
             Ok(count) => {
-                if write_all(&sink, &buffer[..count], &mut ended).await.is_err() {
+                if sink.write_all(&buffer[..count], &mut ended).await.is_err() {
                     return;
                 }
                 watcher(&buffer[..count]);
@@ -68,6 +83,19 @@ fn read_rest(source: &Watched, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
+impl Sink {
+    async fn write_all(&self, bytes: &[u8], ended: &mut watch::Receiver<bool>) -> io::Result<()> {
+        match self {
+            Self::Watched(sink) => write_all(sink, bytes, ended).await,
+            Self::File(file) => {
+                let (file, bytes) = (file.clone(), bytes.to_vec());
+                let written = tokio::task::spawn_blocking(move || (&*file).write_all(&bytes)).await;
+                written.unwrap_or(Err(io::ErrorKind::BrokenPipe.into()))
+            }
+        }
+    }
+}
+
 async fn write_all(sink: &Watched, mut bytes: &[u8], ended: &mut watch::Receiver<bool>) -> io::Result<()> {
     while !bytes.is_empty() {
         match sink.try_io(Interest::WRITABLE, |fd| Ok(rustix::io::write(fd, bytes)?)) {
@@ -93,7 +121,7 @@ async fn wait_writable(sink: &Watched, ended: &mut watch::Receiver<bool>) -> io:
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::Read;
 
     use nix::{fcntl::OFlag, unistd::pipe2};
 
@@ -113,7 +141,7 @@ mod tests {
         let (source, mut writer) = pipe(true);
         let (sink, mut reader) = pipe(false);
         let (_keep, ended) = watch::channel(false);
-        let copying = tokio::spawn(copy(source, sink, ended, |_| {}));
+        let copying = tokio::spawn(copy(source, Sink::Watched(sink), ended, |_| {}));
         let data = vec![b'x'; 1 << 20];
         let expected = data.clone();
         let writing = std::thread::spawn(move || writer.write_all(&data).unwrap());
@@ -134,7 +162,9 @@ mod tests {
         let (end, ended) = watch::channel(false);
         writer.write_all(b"last words").unwrap();
         end.send_replace(true);
-        tokio::time::timeout(Duration::from_secs(5), copy(source, sink, ended, |_| {})).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(5), copy(source, Sink::Watched(sink), ended, |_| {}))
+            .await
+            .unwrap();
         let mut copied = String::new();
         reader.read_to_string(&mut copied).unwrap();
         assert_eq!(copied, "last words");

@@ -1,24 +1,47 @@
 //! An exec's streams: pipes or a terminal for the sandbox, and copies to and from containerd's FIFOs.
 
-use std::{io, os::fd::OwnedFd, sync::Arc};
+use std::{fs::File, io, os::fd::OwnedFd, sync::Arc};
 
 use nix::{fcntl::OFlag, unistd::pipe2};
 use tokio::sync::watch;
 
 use super::{
     StdioPaths,
-    copier::copy,
-    fifo::{StdioError, open_fifo_at},
+    copier::{Sink, copy},
+    fifo::{StdioError, open_fifo_at, open_file_at},
     terminal::Terminal,
 };
-use crate::watched::{Watched, watch as watched};
+use crate::watched::watch as watched;
+
+/// Where an output goes.
+enum Output {
+    /// Opened both ways, so that a containerd that restarts breaks no pipe.
+    Fifo(OwnedFd),
+    File(File),
+}
+
+impl Output {
+    fn open(stream: &'static str, path: &str) -> Result<Option<Self>, StdioError> {
+        match open_file_at(stream, path)? {
+            Some(file) => Ok(Some(Self::File(file))),
+            None => Ok(open_fifo_at(stream, path, OFlag::O_RDWR)?.map(Self::Fifo)),
+        }
+    }
+
+    fn sink(self) -> io::Result<Sink> {
+        Ok(match self {
+            Self::Fifo(fifo) => Sink::Watched(Arc::new(watched(fifo)?)),
+            Self::File(file) => Sink::File(Arc::new(file)),
+        })
+    }
+}
 
 /// Streams that are open and not copied yet.
 pub(crate) struct ExecStdio {
     /// What the sandbox gets copies of.
     pub(crate) guest: [OwnedFd; 3],
     input: Option<(OwnedFd, OwnedFd)>,
-    outputs: Vec<(OwnedFd, OwnedFd)>,
+    outputs: Vec<(OwnedFd, Output)>,
     terminal: Option<Terminal>,
 }
 
@@ -39,16 +62,15 @@ impl ExecStdio {
     pub(crate) fn open(paths: &StdioPaths, terminal: bool) -> Result<Self, StdioError> {
         // Without a keeper: once a writer has been there, the last one's end is the exec's end of input.
         let stdin = open_fifo_at("stdin", &paths.stdin, OFlag::O_RDONLY)?;
-        // Both ways, so that a containerd that restarts breaks no pipe.
-        let stdout = open_fifo_at("stdout", &paths.stdout, OFlag::O_RDWR)?;
+        let stdout = Output::open("stdout", &paths.stdout)?;
         if terminal {
             return Self::with_terminal(stdin, stdout).map_err(|source| StdioError::Pipe { source });
         }
-        let stderr = open_fifo_at("stderr", &paths.stderr, OFlag::O_RDWR)?;
+        let stderr = Output::open("stderr", &paths.stderr)?;
         Self::with_pipes(stdin, [stdout, stderr]).map_err(|source| StdioError::Pipe { source })
     }
 
-    fn with_pipes(stdin: Option<OwnedFd>, sinks: [Option<OwnedFd>; 2]) -> io::Result<Self> {
+    fn with_pipes(stdin: Option<OwnedFd>, sinks: [Option<Output>; 2]) -> io::Result<Self> {
         let (guest_stdin, input) = match stdin {
             None => (null()?, None),
             Some(fifo) => {
@@ -57,10 +79,10 @@ impl ExecStdio {
             }
         };
         let mut outputs = Vec::new();
-        let mut guest_output = |sink: Option<OwnedFd>| -> io::Result<OwnedFd> {
-            let Some(fifo) = sink else { return null() };
+        let mut guest_output = |sink: Option<Output>| -> io::Result<OwnedFd> {
+            let Some(output) = sink else { return null() };
             let (ours, guest) = pipe2(OFlag::O_CLOEXEC)?;
-            outputs.push((nonblocking(ours)?, fifo));
+            outputs.push((nonblocking(ours)?, output));
             Ok(guest)
         };
         let [stdout, stderr] = sinks;
@@ -68,7 +90,7 @@ impl ExecStdio {
         Ok(Self { guest, input, outputs, terminal: None })
     }
 
-    fn with_terminal(stdin: Option<OwnedFd>, stdout: Option<OwnedFd>) -> io::Result<Self> {
+    fn with_terminal(stdin: Option<OwnedFd>, stdout: Option<Output>) -> io::Result<Self> {
         let (terminal, guest) = Terminal::open()?;
         let guest = [guest.try_clone()?, guest.try_clone()?, guest];
         Self::of_terminal(terminal, guest, stdin, stdout)
@@ -81,19 +103,19 @@ impl ExecStdio {
         stdout: Option<OwnedFd>,
     ) -> io::Result<Self> {
         let guest = [null()?, null()?, null()?];
-        Self::of_terminal(terminal, guest, stdin, stdout)
+        Self::of_terminal(terminal, guest, stdin, stdout.map(Output::Fifo))
     }
 
     fn of_terminal(
         terminal: Terminal,
         guest: [OwnedFd; 3],
         stdin: Option<OwnedFd>,
-        stdout: Option<OwnedFd>,
+        stdout: Option<Output>,
     ) -> io::Result<Self> {
         let master = || terminal.master().try_clone();
         let input = stdin.map(|fifo| Ok::<_, io::Error>((fifo, master()?))).transpose()?;
         let outputs =
-            stdout.map(|fifo| Ok::<_, io::Error>((master()?, fifo))).transpose()?.into_iter().collect();
+            stdout.map(|output| Ok::<_, io::Error>((master()?, output))).transpose()?.into_iter().collect();
         Ok(Self { guest, input, outputs, terminal: Some(terminal) })
     }
 
@@ -112,11 +134,12 @@ impl ExecStdio {
         let (stdin_closed, stdin_receiver) = watch::channel(false);
         drop(self.guest);
         for (source, sink) in self.outputs {
-            let (source, sink) = watch_both(source, sink)?;
-            tokio::spawn(copy(source, sink, ended_receiver.clone(), |_| {}));
+            let source = Arc::new(watched(source)?);
+            tokio::spawn(copy(source, sink.sink()?, ended_receiver.clone(), |_| {}));
         }
         if let Some((source, sink)) = self.input {
-            let (source, sink) = watch_both(source, sink)?;
+            let source = Arc::new(watched(source)?);
+            let sink = Sink::Watched(Arc::new(watched(sink)?));
             let terminal = self.terminal.clone();
             let watcher = move |bytes: &[u8]| {
                 if let Some(terminal) = &terminal {
@@ -153,8 +176,4 @@ fn null() -> io::Result<OwnedFd> {
 fn nonblocking(fd: OwnedFd) -> io::Result<OwnedFd> {
     rustix::io::ioctl_fionbio(&fd, true)?;
     Ok(fd)
-}
-
-fn watch_both(source: OwnedFd, sink: OwnedFd) -> io::Result<(Arc<Watched>, Arc<Watched>)> {
-    Ok((Arc::new(watched(source)?), Arc::new(watched(sink)?)))
 }

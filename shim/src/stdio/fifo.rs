@@ -5,28 +5,37 @@
 //! sees O_NONBLOCK, and a `cat` dies of it.
 
 use std::{
+    fs::{File, OpenOptions},
     io,
     os::{
         fd::{AsFd, OwnedFd},
-        unix::fs::FileTypeExt,
+        unix::fs::{FileTypeExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl, open},
     sys::stat::Mode,
+    unistd::pipe2,
 };
 use runsc_bridge::GuestStdio;
 use thiserror::Error;
+use tokio::sync::watch;
 
-use super::{StdioPaths, console::Console};
+use super::{
+    StdioPaths,
+    console::Console,
+    copier::{Sink, copy},
+};
+use crate::watched::watch as watched;
 
 /// A stream that cannot be opened as asked.
 #[derive(Debug, Error)]
 pub(crate) enum StdioError {
     /// A kind of stream that this version doesn't serve.
-    #[error("{stream} {uri:?}: only FIFOs are supported")]
+    #[error("{stream} {uri:?}: only FIFOs and file:// are supported")]
     Unsupported { stream: &'static str, uri: String },
     /// A path that could mean another file at another time.
     #[error("{stream} {path:?} is not an absolute path")]
@@ -34,6 +43,9 @@ pub(crate) enum StdioError {
     /// A directory, a link, a regular file.
     #[error("{stream} {} is not a FIFO of ours", path.display())]
     NotFifo { stream: &'static str, path: PathBuf },
+    /// A `file://` that names something else.
+    #[error("{stream} {} is not a regular file", path.display())]
+    NotFile { stream: &'static str, path: PathBuf },
     /// The pipes or the terminal for the sandbox cannot be made.
     #[error("cannot make the streams for the sandbox: {source}")]
     Pipe { source: io::Error },
@@ -48,6 +60,8 @@ pub(crate) struct ContainerStdio {
     guest: GuestStdio,
     keepers: [Option<OwnedFd>; 3],
     console: Option<Console>,
+    /// Says to the copies into files that the program has ended.
+    copies_ended: Option<watch::Sender<bool>>,
 }
 
 impl ContainerStdio {
@@ -66,6 +80,13 @@ impl ContainerStdio {
             if path.is_empty() {
                 continue;
             }
+            if index > 0
+                && let Some(file) = open_file_at(stream, path)?
+            {
+                stdio.guest.0[index] =
+                    Some(stdio.copy_to(file).map_err(|source| StdioError::Pipe { source })?);
+                continue;
+            }
             let path = fifo_path(stream, path)?;
             let keeper = open_fifo(stream, path, OFlag::O_RDWR)?;
             // Cannot block: the keeper is the other end.
@@ -77,6 +98,24 @@ impl ContainerStdio {
             stdio.guest.0[index] = Some(guest);
         }
         Ok(stdio)
+    }
+
+    /// A guest's end whose output is copied to a file: the guest must not have the file itself, whose length and
+    /// content it could change.
+    fn copy_to(&mut self, file: File) -> io::Result<OwnedFd> {
+        let (ours, guest) = pipe2(OFlag::O_CLOEXEC)?;
+        rustix::io::ioctl_fionbio(&ours, true)?;
+        let source = Arc::new(watched(ours)?);
+        let ended = self.copies_ended.get_or_insert_with(|| watch::Sender::new(false)).subscribe();
+        tokio::spawn(copy(source, Sink::File(Arc::new(file)), ended, |_| {}));
+        Ok(guest)
+    }
+
+    /// The program has ended: what is in its pipes is still copied, then everything closes.
+    pub(crate) fn finish(self) {
+        if let Some(ended) = &self.copies_ended {
+            ended.send_replace(true);
+        }
     }
 
     /// Opens what `paths` names for a container with a terminal, which runsc sends to `socket`.
@@ -110,6 +149,26 @@ impl ContainerStdio {
     /// Lets go of the guest's ends, once `runsc start` has returned and the sandbox holds its own.
     pub(crate) fn release_guest_ends(&mut self) {
         self.guest = GuestStdio::default();
+    }
+}
+
+/// Opens the file that a `file://` URI names, to append; `None` for anything else.
+pub(super) fn open_file_at(stream: &'static str, uri: &str) -> Result<Option<File>, StdioError> {
+    let Some(path) = uri.strip_prefix("file://") else { return Ok(None) };
+    if !path.starts_with('/') || path.contains('\0') {
+        return Err(StdioError::NotAbsolute { stream, path: uri.to_owned() });
+    }
+    let opened = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path);
+    let path = PathBuf::from(path);
+    match opened.and_then(|file| Ok((file.metadata()?.is_file(), file))) {
+        Ok((true, file)) => Ok(Some(file)),
+        Ok((false, _)) => Err(StdioError::NotFile { stream, path }),
+        Err(source) => Err(StdioError::Open { stream, path, source }),
     }
 }
 
