@@ -15,6 +15,7 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::{io::Interest, sync::watch};
 
+use super::release::release;
 use crate::watched::Watched;
 
 /// One read. A pipe holds no more by default.
@@ -25,8 +26,10 @@ const STALLED: Duration = Duration::from_secs(10);
 /// Where a copy goes.
 #[derive(Debug, Clone)]
 pub(crate) enum Sink {
-    /// A FIFO, a pipe or a terminal, which tells when it takes more.
+    /// A pipe or a terminal, which tells when it takes more.
     Watched(Arc<Watched>),
+    /// containerd's FIFO, opened both ways. Nobody else has the descriptor.
+    Fifo(Arc<Watched>),
     /// A regular file, opened to append. Its disk may take its time, so it is written to on another thread.
     File(Arc<File>),
 }
@@ -36,6 +39,20 @@ pub(crate) enum Sink {
 pub(crate) async fn copy(
     source: Arc<Watched>,
     sink: Sink,
+    ended: watch::Receiver<bool>,
+    watcher: impl FnMut(&[u8]),
+) {
+    copy_all(source, &sink, ended, watcher).await;
+    if let Sink::Fifo(sink) = sink
+        && let Some(sink) = Arc::into_inner(sink)
+    {
+        release(sink.into_inner());
+    }
+}
+
+async fn copy_all(
+    source: Arc<Watched>,
+    sink: &Sink,
     mut ended: watch::Receiver<bool>,
     mut watcher: impl FnMut(&[u8]),
 ) {
@@ -86,7 +103,7 @@ fn read_rest(source: &Watched, buffer: &mut [u8]) -> io::Result<usize> {
 impl Sink {
     async fn write_all(&self, bytes: &[u8], ended: &mut watch::Receiver<bool>) -> io::Result<()> {
         match self {
-            Self::Watched(sink) => write_all(sink, bytes, ended).await,
+            Self::Watched(sink) | Self::Fifo(sink) => write_all(sink, bytes, ended).await,
             Self::File(file) => {
                 let (file, bytes) = (file.clone(), bytes.to_vec());
                 let written = tokio::task::spawn_blocking(move || (&*file).write_all(&bytes)).await;

@@ -30,7 +30,7 @@ impl Output {
 
     fn sink(self) -> io::Result<Sink> {
         Ok(match self {
-            Self::Fifo(fifo) => Sink::Watched(Arc::new(watched(fifo)?)),
+            Self::Fifo(fifo) => Sink::Fifo(Arc::new(watched(fifo)?)),
             Self::File(file) => Sink::File(Arc::new(file)),
         })
     }

@@ -28,6 +28,7 @@ use super::{
     StdioPaths,
     console::Console,
     copier::{Sink, copy},
+    release::release,
 };
 use crate::watched::watch as watched;
 
@@ -113,6 +114,8 @@ impl ContainerStdio {
 
     /// The program has ended: what is in its pipes is still copied, then everything closes.
     pub(crate) fn finish(self) {
+        let [_, stdout, stderr] = self.keepers;
+        [stdout, stderr].into_iter().flatten().for_each(release);
         if let Some(ended) = &self.copies_ended {
             ended.send_replace(true);
         }

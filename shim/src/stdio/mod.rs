@@ -4,6 +4,7 @@ pub(crate) mod console;
 mod copier;
 pub(crate) mod exec;
 pub(crate) mod fifo;
+mod release;
 pub(crate) mod terminal;
 
 use serde::{Deserialize, Serialize};
