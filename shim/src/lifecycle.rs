@@ -177,11 +177,15 @@ pub(crate) fn next(phase: Phase, trigger: Trigger) -> Result<(Phase, Effect), Re
             // Being created, it fails by itself; an exit that is recorded stays as it is.
             P::Creating | P::CreatingKilled | P::Stopped | P::Deleting => Ok((phase, Effect::None)),
         },
-        Trigger::DeleteSucceeded | Trigger::DeleteFailed => match (phase, trigger) {
-            (P::Deleting, Trigger::DeleteSucceeded) => Ok((P::Deleting, Effect::AnnounceDeleted)),
-            (P::Deleting, _) => Ok((P::Stopped, Effect::ReportDeleteFailed)),
-            _ => Err(Refusal::Unexpected),
-        },
+        Trigger::DeleteSucceeded | Trigger::DeleteFailed => deleted(phase, trigger),
+    }
+}
+
+fn deleted(phase: Phase, trigger: Trigger) -> Result<(Phase, Effect), Refusal> {
+    match (phase, trigger) {
+        (Phase::Deleting, Trigger::DeleteSucceeded) => Ok((Phase::Deleting, Effect::AnnounceDeleted)),
+        (Phase::Deleting, _) => Ok((Phase::Stopped, Effect::ReportDeleteFailed)),
+        _ => Err(Refusal::Unexpected),
     }
 }
 

@@ -1,24 +1,16 @@
 //! The shim proper: one process, one thread, one pod.
 
-use std::{
-    io,
-    os::{fd::OwnedFd, unix::net::UnixListener as StdListener},
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use curfew_config::NodePolicy;
-use futures_core::Stream;
 use nix::sys::prctl;
 use runsc_bridge::{Cli, Settings, SettingsInput};
-use tokio::net::{UnixListener, UnixStream};
 use ttrpc::r#async::{Server, transport::Listener};
 
 use crate::{
     command::Reply,
+    connections,
     events::EventQueue,
     logging,
     pod::{Pod, Tools},
@@ -33,7 +25,7 @@ const LAST_EVENTS: Duration = Duration::from_secs(2);
 /// How long the thread for mounts waits for the next one.
 const BLOCKING_THREAD: Duration = Duration::from_millis(50);
 /// The reply to Shutdown has to leave the process before it ends.
-const LAST_REPLY: Duration = Duration::from_millis(20);
+const LAST_REPLY: Duration = Duration::from_millis(1);
 
 /// What `start` hands to the shim that it starts.
 pub(crate) struct Inherited {
@@ -75,10 +67,12 @@ async fn serve_pod(inherited: Inherited, record: SandboxRecord) -> anyhow::Resul
     let calls = record.policy.calls.clone();
     let tools = Tools { sandbox: record.sandbox.clone(), dir: dir.clone(), cli, calls, reaper };
     let events = EventQueue::start(record.events_address.clone(), record.namespace.clone());
-    let (pod, handle) = Pod::new(tools, record, events.clone()).context("making the deadline's timer")?;
-    let mut server = Server::new()
-        .add_listener(Listener::new(RootOnly::new(inherited.listener)?))
-        .register_service(wire::task::services(&handle));
+    let listener = connections::Listener::new(inherited.listener).context("taking over the socket")?;
+    let connections = listener.connections();
+    let (pod, handle) =
+        Pod::new(tools, record, events.clone(), connections).context("making the deadline's timer")?;
+    let mut server =
+        Server::new().add_listener(Listener::new(listener)).register_service(wire::task::services(&handle));
     server.start().await.context("starting the server")?;
 
     let shut_down = pod.run().await;
@@ -121,35 +115,4 @@ fn ignore_termination() -> io::Result<()> {
         });
     }
     Ok(())
-}
-
-/// Connections from root. The socket's mode says the same; this holds whatever becomes of the mode.
-struct RootOnly(UnixListener);
-
-impl RootOnly {
-    fn new(listener: OwnedFd) -> io::Result<Self> {
-        let listener = StdListener::from(listener);
-        listener.set_nonblocking(true)?;
-        Ok(Self(UnixListener::from_std(listener)?))
-    }
-}
-
-impl Stream for RootOnly {
-    type Item = io::Result<UnixStream>;
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            let Poll::Ready(accepted) = self.0.poll_accept(context) else { return Poll::Pending };
-            match accepted {
-                Ok((stream, _)) => match stream.peer_cred() {
-                    Ok(peer) if peer.uid() == nix::unistd::geteuid().as_raw() => {
-                        return Poll::Ready(Some(Ok(stream)));
-                    }
-                    _ => log::warn!("refused a connection that isn't root's"),
-                },
-                // The peer was gone before it was accepted, or descriptors ran out for a moment.
-                Err(error) => return Poll::Ready(Some(Err(error))),
-            }
-        }
-    }
 }

@@ -36,6 +36,7 @@ use self::{
 use crate::{
     cgroup::Cgroup,
     command::{self, Command, ProcessId, Reply},
+    connections::Connections,
     deadline::{
         Deadline, Stage,
         escalate::{Step, Target},
@@ -49,8 +50,9 @@ use crate::{
     stdio::fifo::ContainerStdio,
 };
 
-/// A shim whose pod stays empty for so long was forgotten by containerd: it would never be asked to shut down.
-const FORGOTTEN: Duration = Duration::from_secs(120);
+/// A shim whose pod is empty, and to which nobody has been connected for so long, was forgotten: containerd connects
+/// as soon as it has the address, and one that died in between would never ask it to shut down.
+const FORGOTTEN: Duration = Duration::from_secs(10);
 
 /// What the pod task is told.
 enum Input {
@@ -128,6 +130,7 @@ pub(crate) struct Pod {
     inbox: mpsc::UnboundedReceiver<Input>,
     outcomes: mpsc::UnboundedSender<Input>,
     view: watch::Sender<PodView>,
+    connections: Connections,
     shut_down: Option<Responder>,
 }
 
@@ -140,6 +143,7 @@ impl Pod {
         tools: Tools,
         record: SandboxRecord,
         events: EventQueue,
+        connections: Connections,
     ) -> std::io::Result<(Self, PodHandle)> {
         let (outcomes, inbox) = mpsc::unbounded_channel();
         let (view, view_receiver) = watch::channel(PodView::default());
@@ -154,6 +158,7 @@ impl Pod {
             inbox,
             outcomes,
             view,
+            connections,
             shut_down: None,
         };
         Ok((pod, handle))
@@ -169,8 +174,8 @@ impl Pod {
                     None => return None,
                 },
                 () = self.deadline.due() => self.time_is_up(),
-                () = tokio::time::sleep(FORGOTTEN), if empty => {
-                    log::warn!("nothing has asked for the empty pod in {FORGOTTEN:?}: shutting down");
+                () = self.connections.none_for(FORGOTTEN), if empty => {
+                    log::warn!("nobody has asked for the empty pod in {FORGOTTEN:?}: shutting down");
                     return None;
                 }
             }

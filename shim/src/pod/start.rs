@@ -97,6 +97,8 @@ impl Pod {
         for (signal, all, responder) in held_signals {
             self.send_signal(&process, signal, all, responder);
         }
+        // From here on the shim mostly waits.
+        crate::memory::trim();
         if self.deadline.stage() == Stage::Grace {
             // Its time was up while it started.
             self.ask_workloads_to_end();

@@ -128,9 +128,9 @@ pub(super) fn weight(shares: u64) -> u64 {
         0..=2 => 1,
         262_144.. => 10_000,
         _ => {
-            let log = (shares as f64).log2();
+            let log = libm::log2(shares as f64);
             let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
-            10_f64.powf(exponent).ceil() as u64
+            libm::ceil(libm::pow(10.0, exponent)) as u64
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Events as containerd's event service takes them.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use containerd_shim_protos::{
     api::ForwardRequest,
@@ -16,10 +16,7 @@ use protobuf::{MessageField, well_known_types::any::Any};
 use ttrpc::context;
 
 use super::timestamp;
-use crate::{events::Event, rootfs::RootfsMount};
-
-/// How long containerd may take for one event before the connection counts as dead.
-const LIMIT: Duration = Duration::from_secs(5);
+use crate::{events::Event, process::Exit, rootfs::RootfsMount};
 
 /// A connection to containerd's event service, made when it is needed and made anew when it breaks.
 pub(crate) struct Publisher {
@@ -57,7 +54,9 @@ impl Publisher {
             ..Envelope::default()
         };
         let request = ForwardRequest { envelope: MessageField::some(envelope), ..ForwardRequest::default() };
-        match client.forward(context::with_duration(LIMIT), &request).await {
+        // Without a limit: what a containerd that stalls has taken it has taken, and sending it again would tell it twice.
+        // One that dies closes the connection.
+        match client.forward(context::Context::default(), &request).await {
             Ok(_) => {}
             Err(ttrpc::Error::RpcStatus(status)) if is_refusal(&status) => {
                 log::error!(topic; "containerd refused an event: {}", status.message());
@@ -78,33 +77,24 @@ fn is_refusal(status: &ttrpc::proto::Status) -> bool {
 
 fn encode(event: &Event) -> Result<(&'static str, Any), ttrpc::Error> {
     match event {
-        Event::Create { id, pid, bundle, rootfs, stdio } => {
-            let io = TaskIO {
-                stdin: stdio.stdin.clone(),
-                stdout: stdio.stdout.clone(),
-                stderr: stdio.stderr.clone(),
-                ..TaskIO::default()
-            };
-            let message = TaskCreate {
-                container_id: id.clone(),
-                bundle: bundle.display().to_string(),
-                rootfs: rootfs.iter().map(mount).collect(),
-                io: MessageField::some(io),
-                pid: *pid,
-                ..TaskCreate::default()
-            };
-            Ok(("/tasks/create", any(&message)?))
-        }
+        Event::Create { .. } => Ok(("/tasks/create", any(&task_create(event))?)),
         Event::Start { id, pid } => {
             let message = TaskStart { container_id: id.clone(), pid: *pid, ..TaskStart::default() };
             Ok(("/tasks/start", any(&message)?))
         }
+        Event::ExecAdded { id, exec } => {
+            let (container_id, exec_id) = (id.clone(), exec.clone());
+            let message = TaskExecAdded { container_id, exec_id, ..TaskExecAdded::default() };
+            Ok(("/tasks/exec-added", any(&message)?))
+        }
+        Event::ExecStarted { id, exec, pid } => {
+            let (container_id, exec_id, pid) = (id.clone(), exec.clone(), *pid);
+            let message = TaskExecStarted { container_id, exec_id, pid, ..TaskExecStarted::default() };
+            Ok(("/tasks/exec-started", any(&message)?))
+        }
         Event::Checkpointed { id, image } => {
-            let message = TaskCheckpointed {
-                container_id: id.clone(),
-                checkpoint: image.display().to_string(),
-                ..TaskCheckpointed::default()
-            };
+            let (container_id, checkpoint) = (id.clone(), image.display().to_string());
+            let message = TaskCheckpointed { container_id, checkpoint, ..TaskCheckpointed::default() };
             Ok(("/tasks/checkpointed", any(&message)?))
         }
         Event::Paused { id } => {
@@ -115,42 +105,52 @@ fn encode(event: &Event) -> Result<(&'static str, Any), ttrpc::Error> {
             let message = TaskResumed { container_id: id.clone(), ..TaskResumed::default() };
             Ok(("/tasks/resumed", any(&message)?))
         }
-        Event::ExecAdded { id, exec } => {
-            let message =
-                TaskExecAdded { container_id: id.clone(), exec_id: exec.clone(), ..TaskExecAdded::default() };
-            Ok(("/tasks/exec-added", any(&message)?))
-        }
-        Event::ExecStarted { id, exec, pid } => {
-            let message = TaskExecStarted {
-                container_id: id.clone(),
-                exec_id: exec.clone(),
-                pid: *pid,
-                ..TaskExecStarted::default()
-            };
-            Ok(("/tasks/exec-started", any(&message)?))
-        }
         Event::Exit { id, exec, pid, exit } => {
-            let message = TaskExit {
-                container_id: id.clone(),
-                // Of an init it is the container's id once more.
-                id: exec.as_ref().unwrap_or(id).clone(),
-                pid: *pid,
-                exit_status: exit.status,
-                exited_at: timestamp(exit.at),
-                ..TaskExit::default()
-            };
-            Ok(("/tasks/exit", any(&message)?))
+            // Of an init it is the container's id once more.
+            let of = exec.as_ref().unwrap_or(id).clone();
+            Ok(("/tasks/exit", any(&task_exit(id, of, *pid, *exit))?))
         }
-        Event::Delete { id, pid, exit } => {
-            let message = TaskDelete {
-                container_id: id.clone(),
-                pid: *pid,
-                exit_status: exit.status,
-                exited_at: timestamp(exit.at),
-                ..TaskDelete::default()
-            };
-            Ok(("/tasks/delete", any(&message)?))
-        }
+        Event::Delete { id, pid, exit } => Ok(("/tasks/delete", any(&task_delete(id, *pid, *exit))?)),
+    }
+}
+
+/// The message of a Create; an empty one for any other event.
+fn task_create(event: &Event) -> TaskCreate {
+    let mut message = TaskCreate::default();
+    if let Event::Create { id, pid, bundle, rootfs, stdio } = event {
+        let io = TaskIO {
+            stdin: stdio.stdin.clone(),
+            stdout: stdio.stdout.clone(),
+            stderr: stdio.stderr.clone(),
+            ..TaskIO::default()
+        };
+        message.container_id.clone_from(id);
+        message.bundle = bundle.display().to_string();
+        message.rootfs = rootfs.iter().map(mount).collect();
+        message.io = MessageField::some(io);
+        message.pid = *pid;
+    }
+    message
+}
+
+fn task_exit(container: &str, id: String, pid: u32, exit: Exit) -> TaskExit {
+    TaskExit {
+        container_id: container.to_owned(),
+        id,
+        pid,
+        exit_status: exit.status,
+        exited_at: timestamp(exit.at),
+        ..TaskExit::default()
+    }
+}
+
+fn task_delete(container: &str, pid: u32, exit: Exit) -> TaskDelete {
+    TaskDelete {
+        container_id: container.to_owned(),
+        pid,
+        exit_status: exit.status,
+        exited_at: timestamp(exit.at),
+        ..TaskDelete::default()
     }
 }
 
@@ -176,7 +176,6 @@ mod tests {
     use protobuf::Message;
 
     use super::*;
-    use crate::process::Exit;
 
     #[test]
     fn an_exit_names_its_container_twice_and_has_its_bare_type() {
