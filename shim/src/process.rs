@@ -66,6 +66,24 @@ impl ProcessName {
     }
 }
 
+/// The kernel's flag for a task that is on its way out, signals and descriptors included (`include/linux/sched.h`).
+const PF_EXITING: u64 = 4;
+
+impl ProcessName {
+    /// Whether the process runs and isn't just ending. One that was killed holds its locks and sockets for a moment.
+    pub(crate) fn is_running(self) -> bool {
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)) else { return false };
+        start_time(&stat) == Some(self.start_time)
+            && flags(&stat).is_some_and(|flags| flags & PF_EXITING == 0)
+    }
+}
+
+/// Field 9 of `/proc/PID/stat`.
+fn flags(stat: &str) -> Option<u64> {
+    let (_, after_command) = stat.rsplit_once(')')?;
+    after_command.split_ascii_whitespace().nth(6)?.parse().ok()
+}
+
 /// Field 22 of `/proc/PID/stat`; the command in field 2 may hold spaces and parentheses.
 fn start_time(stat: &str) -> Option<u64> {
     let (_, after_command) = stat.rsplit_once(')')?;
@@ -118,6 +136,7 @@ mod tests {
         let fields: Vec<String> = (3..=52).map(|n| n.to_string()).collect();
         let stat = format!("7 (a) b (c) {}", fields.join(" "));
         assert_eq!(start_time(&stat), Some(22));
+        assert_eq!(flags(&stat), Some(9));
         assert_eq!(start_time("7 (cut"), None);
     }
 
@@ -125,6 +144,8 @@ mod tests {
     fn a_process_with_another_start_time_is_not_opened() {
         let me = ProcessName::of(std::process::id().cast_signed()).unwrap();
         assert!(me.open().is_some());
+        assert!(me.is_running());
+        assert!(!ProcessName { start_time: me.start_time + 1, ..me }.is_running());
         assert!(ProcessName { start_time: me.start_time + 1, ..me }.open().is_none());
     }
 

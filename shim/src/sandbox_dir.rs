@@ -12,7 +12,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     hash::Hasher,
-    io,
+    io::{self, Write},
     os::unix::{
         fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
         net::UnixStream,
@@ -23,7 +23,7 @@ use std::{
 
 use runsc_bridge::{ContainerId, SandboxId, SandboxPaths};
 
-use crate::cgroup::OWN_PARENT;
+use crate::{cgroup::OWN_PARENT, process::ProcessName};
 
 /// The path of a sandbox's directory and of what is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,6 +134,8 @@ impl SandboxDir {
             }
             // The directory may have been removed by the last holder and made anew since the file was opened.
             if fs::metadata(&path).is_ok_and(|m| m.ino() == inode) {
+                // The name of the last holder.
+                file.set_len(0)?;
                 return Ok(Lock::Taken(file));
             }
         }
@@ -147,8 +149,8 @@ impl SandboxDir {
         let until = Instant::now() + limit;
         loop {
             match self.lock()? {
-                // The lock alone doesn't tell a shim from a cleanup.
-                Lock::Held if UnixStream::connect(self.socket()).is_err() => {}
+                // The lock alone doesn't tell a shim from a cleanup, nor from a shim that is dying.
+                Lock::Held if !self.is_served() => {}
                 lock @ (Lock::Held | Lock::Taken(_)) => return Ok(lock),
             }
             if Instant::now() >= until {
@@ -157,6 +159,25 @@ impl SandboxDir {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Whether the holder of the lock is a shim that lives. The shim has written its name into the lock file; before
+    /// that, a socket that listens says that one is about to.
+    fn is_served(&self) -> bool {
+        let written = fs::read(self.0.join("lock")).unwrap_or_default();
+        match serde_json::from_slice::<ProcessName>(&written) {
+            Ok(shim) => shim.is_running(),
+            Err(_) => UnixStream::connect(self.socket()).is_ok(),
+        }
+    }
+
+    /// Writes this process's name into the lock file, which it holds.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn sign_lock(mut lock: &File) -> io::Result<()> {
+        let name = ProcessName::of(std::process::id().cast_signed())?;
+        lock.write_all(&serde_json::to_vec(&name)?)
     }
 
     /// Removes the directory and all that is in it. Taken out of the way first, so that a new sandbox of the same

@@ -1,6 +1,6 @@
 //! The shim proper: one process, one thread, one pod.
 
-use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{fs::File, io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use curfew_config::NodePolicy;
@@ -32,7 +32,7 @@ pub(crate) struct Inherited {
     /// Listening already: containerd connects as soon as it has the address.
     pub(crate) listener: OwnedFd,
     /// The sandbox's lock. Held for the shim's life; closed by the kernel whatever ends it.
-    pub(crate) lock: OwnedFd,
+    pub(crate) lock: File,
     pub(crate) dir: SandboxDir,
 }
 
@@ -43,6 +43,7 @@ pub(crate) struct Inherited {
 pub(crate) fn serve(inherited: Inherited) -> anyhow::Result<()> {
     let record = SandboxRecord::read(&inherited.dir).context("reading the sandbox record")?;
     logging::start(&record.bundle, record.debug);
+    SandboxDir::sign_lock(&inherited.lock).context("signing the lock")?;
     // Sandboxes and gofers become our children when the runsc that made them ends.
     prctl::set_child_subreaper(true).context("becoming a subreaper")?;
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -59,7 +59,7 @@ pub(crate) fn inherited(sandbox_dir: &Path) -> io::Result<Inherited> {
     // Fails for a process that leads its group, which containerd's child does and this one doesn't.
     setsid()?;
     let listener = io::stdin().as_fd().try_clone_to_owned()?;
-    let lock = io::stdout().as_fd().try_clone_to_owned()?;
+    let lock = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
     dup2_stdin(&null)?;
     dup2_stdout(&null)?;
