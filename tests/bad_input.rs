@@ -26,7 +26,6 @@ harness::on_curfew_alone![
     a_spec_that_goes_bad_before_create_is_refused_and_the_shim_goes_on,
     a_stream_that_is_no_fifo_is_refused,
     a_logger_is_not_supported_yet,
-    what_is_not_served_yet_is_unimplemented,
     a_start_that_meets_a_dead_shims_sandbox_cleans_it_and_keeps_its_lock,
 ];
 
@@ -194,14 +193,6 @@ fn a_logger_is_not_supported_yet(h: &Harness) {
     let logger = Stdio::Path("binary:///bin/cat".into());
     let error = h.try_create(Spec::sleeper().stdio(logger)).unwrap_err();
     assert_eq!(error.code, Code::Unimplemented, "{error}");
-}
-
-fn what_is_not_served_yet_is_unimplemented(h: &Harness) {
-    let task = h.start(Spec::sleeper());
-    assert_eq!(task.metrics().unwrap_err().code, Code::NotFound);
-    task.kill(harness::Signal::SIGKILL).unwrap();
-    task.wait().unwrap();
-    task.delete().unwrap();
 }
 
 fn a_start_that_meets_a_dead_shims_sandbox_cleans_it_and_keeps_its_lock(h: &Harness) {

@@ -1,34 +1,35 @@
 //! The life of a task, as containerd's clients see it: the same rules for runc's
-//! shim, which is the reference, and for Curfew's.
+//! shim, which is the reference, and for Curfew's, on every containerd.
 #![allow(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
 use std::time::{Duration, Instant};
 
 use harness::leftovers::SETTLE_LIMIT;
-use harness::{Code, Harness, Runtime, Signal, Spec, Status};
+use harness::{Code, Harness, Runtime, Signal, Spec, Status, shim::Shim};
 
-harness::on_both_runtimes![
-    a_script_runs_and_its_output_and_exit_code_arrive,
-    a_program_ended_by_kill_exits_with_137,
-    a_program_ended_by_term_exits_with_143,
-    wait_answers_at_once_for_an_exited_task_with_its_time,
-    wait_delete_and_state_agree_on_the_exit,
-    kill_of_an_exited_task_is_not_found,
-    delete_of_a_running_task_is_a_failed_precondition,
-    a_deleted_task_is_not_found,
-    start_of_a_running_task_is_refused,
-    a_second_create_with_the_same_id_already_exists,
-    a_program_that_is_not_there_is_an_error_and_leaves_nothing,
-    kill_of_a_created_task_ends_it_and_wait_returns,
-    events_come_in_the_order_create_start_exit_delete,
-    a_pod_has_one_shim_and_outlives_its_container,
-    a_pod_s_container_ends_with_its_own_exit_code,
-    state_answers_within_its_limit_and_says_the_phase,
-    pids_of_a_running_task_are_never_empty,
-    kill_all_ends_every_process_of_the_container,
-];
-
-harness::on_curfew_alone![a_created_task_can_be_deleted];
+harness::on_every_containerd! {
+    both: [
+        a_script_runs_and_its_output_and_exit_code_arrive,
+        a_program_ended_by_kill_exits_with_137,
+        a_program_ended_by_term_exits_with_143,
+        wait_answers_at_once_for_an_exited_task_with_its_time,
+        wait_delete_and_state_agree_on_the_exit,
+        kill_of_an_exited_task_is_not_found,
+        delete_of_a_running_task_is_a_failed_precondition,
+        a_deleted_task_is_not_found,
+        start_of_a_running_task_is_refused,
+        a_second_create_with_the_same_id_already_exists,
+        a_program_that_is_not_there_is_an_error_and_leaves_nothing,
+        kill_of_a_created_task_ends_it_and_wait_returns,
+        events_come_in_the_order_create_start_exit_delete,
+        a_pod_has_one_shim_and_outlives_its_container,
+        a_pod_s_container_ends_with_its_own_exit_code,
+        state_answers_within_its_limit_and_says_the_phase,
+        pids_of_a_running_task_are_never_empty,
+        kill_all_ends_every_process_of_the_container,
+    ],
+    curfew: [a_created_task_can_be_deleted]
+}
 
 fn a_script_runs_and_its_output_and_exit_code_arrive(h: &Harness) {
     let task = h.create(Spec::new(["sh", "-c", "echo hello; exit 3"]));
@@ -187,7 +188,7 @@ fn events_come_in_the_order_create_start_exit_delete(h: &Harness) {
 
 fn a_pod_has_one_shim_and_outlives_its_container(h: &Harness) {
     let pod = h.pod_of_two();
-    let shim = |id: &str| harness::shim::Shim::of(&h.containerd, id).unwrap().pid(id).unwrap();
+    let shim = |id: &str| Shim::of(&h.containerd, id).unwrap().address().to_owned();
     assert_eq!(shim(pod.pause.id()), shim(pod.workload.id()));
     pod.workload.kill(Signal::SIGKILL).unwrap();
     assert_eq!(pod.workload.wait().unwrap().status, 137);

@@ -1,9 +1,10 @@
 //! What goes in and comes out of a task by its FIFOs.
 #![allow(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+#![allow(clippy::disallowed_methods, reason = "a test's own files")]
 
 use std::time::Duration;
 
-use harness::{Harness, Spec, Stdio};
+use harness::{ExecSpec, Harness, Spec, Stdio};
 
 harness::on_both_runtimes![
     stdin_reaches_the_process_and_closing_it_is_its_end,
@@ -11,6 +12,13 @@ harness::on_both_runtimes![
     output_ends_with_the_process_though_a_child_holds_it,
     stderr_arrives_apart_from_stdout,
     a_program_without_stdio_runs,
+    output_to_a_file_is_appended,
+];
+
+harness::on_curfew_alone![
+    the_output_of_an_exec_is_complete_and_takes_little_memory,
+    an_exec_whose_child_holds_its_output_ends_all_the_same,
+    an_exec_with_a_slow_reader_loses_nothing,
 ];
 
 fn stdin_reaches_the_process_and_closing_it_is_its_end(h: &Harness) {
@@ -52,4 +60,80 @@ fn a_program_without_stdio_runs(h: &Harness) {
     let task = h.start(Spec::new(["sh", "-c", "echo lost; exit 4"]).stdio(Stdio::None));
     assert_eq!(task.wait().unwrap().status, 4);
     task.delete().unwrap();
+}
+
+fn output_to_a_file_is_appended(h: &Harness) {
+    let path = h.containerd.dir().join("temp/output");
+    std::fs::write(&path, "before\n").unwrap();
+    let file = Stdio::Path(format!("file://{}", path.display()));
+    let task = h.start(Spec::new(["sh", "-c", "echo out; echo err >&2; exit 2"]).stdio(file));
+    assert_eq!(task.wait().unwrap().status, 2);
+    task.delete().unwrap();
+    let written = harness::rpc::poll(Duration::from_secs(5), || {
+        let text = std::fs::read_to_string(&path).ok()?;
+        (text.len() >= "before\nout\nerr\n".len()).then_some(text)
+    });
+    let written = written.unwrap();
+    assert!(
+        written.starts_with("before\n") && written.contains("out\n") && written.contains("err\n"),
+        "{written}"
+    );
+}
+
+fn end(task: &harness::Task) {
+    task.kill(harness::Signal::SIGKILL).unwrap();
+    task.wait().unwrap();
+    task.delete().unwrap();
+}
+
+/// The shim's resident memory in KiB.
+fn resident(h: &Harness, id: &str) -> u64 {
+    let pid = harness::shim::Shim::of(&h.containerd, id).unwrap().pid(id).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+const MIB: usize = 1 << 20;
+
+fn the_output_of_an_exec_is_complete_and_takes_little_memory(h: &Harness) {
+    let task = h.start(Spec::sleeper());
+    let exec = task.exec(&ExecSpec::new(["dd", "if=/dev/zero", "bs=1048576", "count=256"])).unwrap();
+    exec.start().unwrap();
+    assert_eq!(exec.wait_for(Duration::from_secs(60)).unwrap().status, 0);
+    let during = resident(h, task.id());
+    assert_eq!(exec.stdout_bytes().len(), 256 * MIB);
+    assert!(during < 8192, "{during} KiB resident");
+    exec.delete().unwrap();
+    end(&task);
+}
+
+fn an_exec_whose_child_holds_its_output_ends_all_the_same(h: &Harness) {
+    let task = h.start(Spec::sleeper());
+    let exec = task.exec(&ExecSpec::new(["sh", "-c", "sleep 1000 & echo done"])).unwrap();
+    exec.start().unwrap();
+    assert_eq!(exec.wait().unwrap().status, 0);
+    // The child lives on; its output has nowhere to go.
+    assert!(exec.stdout_is_closed(Duration::from_secs(5)));
+    assert_eq!(exec.stdout(), "done\n");
+    exec.delete().unwrap();
+    end(&task);
+}
+
+fn an_exec_with_a_slow_reader_loses_nothing(h: &Harness) {
+    let task = h.start(Spec::sleeper());
+    let fifo = h.containerd.dir().join("temp/slow");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let stdio = Stdio::Path(fifo.display().to_string());
+    let exec =
+        task.exec(&ExecSpec::new(["dd", "if=/dev/zero", "bs=65536", "count=16"]).stdio(stdio)).unwrap();
+    exec.start().unwrap();
+    // Nobody reads yet: the exec waits with its pipes full.
+    std::thread::sleep(Duration::from_millis(500));
+    let reader = std::thread::spawn(move || std::fs::read(fifo).unwrap());
+    assert_eq!(exec.wait().unwrap().status, 0);
+    // What dd says on stderr goes to the same FIFO.
+    assert!(reader.join().unwrap().len() >= MIB);
+    exec.delete().unwrap();
+    end(&task);
 }

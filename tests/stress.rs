@@ -8,12 +8,14 @@ use std::{
     time::Instant,
 };
 
-use harness::{Harness, Signal, Spec, Task};
+use harness::{ExecSpec, Harness, Signal, Spec, Task, shim::Shim};
 
-harness::on_curfew_alone![a_hundred_rounds_ten_at_a_time_leave_nothing];
-
-const ROUNDS: u32 = 100;
-const AT_A_TIME: u32 = 10;
+harness::on_curfew_alone![
+    a_hundred_rounds_ten_at_a_time_leave_nothing,
+    two_hundred_rounds_with_execs_twenty_at_a_time_leave_nothing,
+    two_thousand_execs_leave_the_shim_as_it_was,
+    a_crash_of_containerd_under_ten_busy_containers_loses_nothing,
+];
 
 fn end(task: &Task) {
     task.kill(Signal::SIGKILL).unwrap();
@@ -36,23 +38,103 @@ fn pod_of_two(h: &Harness, n: u32) {
     end(&pause);
 }
 
-fn a_hundred_rounds_ten_at_a_time_leave_nothing(h: &Harness) {
-    // The images are imported once, not by ten at a time.
+/// Does `round` for each number below `rounds`, so many `at_a_time`.
+fn rounds(h: &Harness, rounds: u32, at_a_time: u32, round: impl Fn(u32) + Sync) {
+    // The images are imported once, not by all at a time.
     h.run(Spec::new(["true"]));
     let (next, since) = (AtomicU32::new(0), Instant::now());
     thread::scope(|scope| {
-        for _ in 0..AT_A_TIME {
+        for _ in 0..at_a_time {
             scope.spawn(|| {
                 loop {
                     let n = next.fetch_add(1, Ordering::Relaxed);
-                    match n {
-                        ROUNDS.. => return,
-                        _ if n % 2 == 0 => plain(h, n),
-                        _ => pod_of_two(h, n),
+                    if n >= rounds {
+                        return;
                     }
+                    round(n);
                 }
             });
         }
     });
-    eprintln!("{ROUNDS} rounds, {AT_A_TIME} at a time: {:?}", since.elapsed());
+    eprintln!("{rounds} rounds, {at_a_time} at a time: {:?}", since.elapsed());
+}
+
+fn a_hundred_rounds_ten_at_a_time_leave_nothing(h: &Harness) {
+    rounds(h, 100, 10, |n| if n % 2 == 0 { plain(h, n) } else { pod_of_two(h, n) });
+}
+
+fn exec(task: &Task, n: u32) {
+    let exec = task.exec(&ExecSpec::new(["echo", "hello"]).id(format!("e{n}"))).unwrap();
+    exec.start().unwrap();
+    assert_eq!(exec.wait().unwrap().status, 0);
+    assert_eq!(exec.stdout(), "hello\n");
+    exec.delete().unwrap();
+}
+
+fn two_hundred_rounds_with_execs_twenty_at_a_time_leave_nothing(h: &Harness) {
+    rounds(h, 200, 20, |n| {
+        let task = h.start(Spec::sleeper().id(format!("c{n}x")));
+        exec(&task, 0);
+        end(&task);
+    });
+}
+
+/// The shim's resident memory in KiB, and how many descriptors it has open.
+fn footprint(h: &Harness, id: &str) -> (u64, usize) {
+    let pid = Shim::of(&h.containerd, id).unwrap().pid(id).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    let resident = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    (resident, std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count())
+}
+
+fn two_thousand_execs_leave_the_shim_as_it_was(h: &Harness) {
+    let task = h.start(Spec::sleeper());
+    (0..100).for_each(|n| exec(&task, n));
+    let (resident, descriptors) = footprint(h, task.id());
+    let since = Instant::now();
+    (100..2000).for_each(|n| exec(&task, n));
+    eprintln!("1900 execs one after the other: {:?}", since.elapsed());
+    let (resident_after, descriptors_after) = footprint(h, task.id());
+    assert!(resident_after <= resident + 256, "{resident} KiB became {resident_after}");
+    assert!(descriptors_after <= descriptors + 2, "{descriptors} descriptors became {descriptors_after}");
+    end(&task);
+}
+
+const LINES: usize = 3000;
+
+fn a_crash_of_containerd_under_ten_busy_containers_loses_nothing(h: &Harness) {
+    let wait = "while ! test -e /tmp/go; do sleep 0.1; done";
+    let script = format!("i=0; while [ $i -lt {LINES} ]; do i=$((i+1)); echo line $i; done; {wait}; exit 5");
+    let tasks: Vec<Task> =
+        (0..10).map(|n| h.start(Spec::new(["sh", "-c", &script]).id(format!("busy{n}")))).collect();
+    let in_each = ExecSpec::new(["sh", "-c", &format!("{wait}; echo done; exit 6")]).id("e");
+    let execs: Vec<_> = tasks.iter().map(|task| task.exec(&in_each).unwrap()).collect();
+    for exec in &execs {
+        exec.start().unwrap();
+    }
+    h.containerd.kill9();
+    h.containerd.restart();
+    for task in &tasks {
+        exec(task, 1);
+        let go = task.exec(&ExecSpec::new(["touch", "/tmp/go"]).id("go")).unwrap();
+        go.start().unwrap();
+        go.wait().unwrap();
+    }
+    for task in &tasks {
+        let exit = task.wait().unwrap();
+        assert_eq!(exit.status, 5);
+        assert!(exit.at.is_some());
+        let output = task.stdout();
+        assert_eq!(output.lines().count(), LINES);
+        assert!(output.ends_with(&format!("line {LINES}\n")));
+    }
+    // They die with their container, unless they are done before.
+    for exec in &execs {
+        let status = exec.wait().unwrap().status;
+        assert!([6, 137].contains(&status), "{status}");
+    }
+    for task in &tasks {
+        task.delete().unwrap();
+    }
 }

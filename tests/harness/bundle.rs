@@ -10,6 +10,8 @@ pub struct Spec {
     json: Value,
     pub(crate) id: Option<String>,
     pub(crate) image: &'static str,
+    /// The pod that it is the sandbox or a container of.
+    pub(crate) pod: Option<String>,
     pub(crate) stdio: Stdio,
 }
 
@@ -47,6 +49,7 @@ impl Spec {
             }),
             id: None,
             image: "busybox",
+            pod: None,
             stdio: Stdio::Fifos,
         }
     }
@@ -115,6 +118,7 @@ impl Spec {
     #[must_use]
     pub fn sandbox(self, id: &str) -> Self {
         self.id(id)
+            .pod(id)
             .annotation("io.kubernetes.cri.container-type", "sandbox")
             .annotation("io.kubernetes.cri.sandbox-id", id)
     }
@@ -122,7 +126,8 @@ impl Spec {
     /// A container of the pod whose sandbox has that id and whose pause process has that pid.
     #[must_use]
     pub fn container_of(self, sandbox_id: &str, pause_pid: u32) -> Self {
-        self.annotation("io.kubernetes.cri.container-type", "container")
+        self.pod(sandbox_id)
+            .annotation("io.kubernetes.cri.container-type", "container")
             .annotation("io.kubernetes.cri.sandbox-id", sandbox_id)
             .edit(|spec| {
                 for (kind, file) in [("network", "net"), ("ipc", "ipc"), ("uts", "uts")] {
@@ -133,6 +138,11 @@ impl Spec {
                 // The pod's hostname is the sandbox's.
                 spec.as_object_mut().map(|spec| spec.remove("hostname"));
             })
+    }
+
+    fn pod(mut self, id: &str) -> Self {
+        self.pod = Some(id.into());
+        self
     }
 
     /// Changes anything else; a key set here is not touched by the harness.

@@ -39,6 +39,10 @@ impl Containerd {
         let image = self.image(spec.image)?;
         let rootfs = self.prepare(spec.image, &id)?;
         let oci = spec.finish(self.namespace(), &id);
+        let pod = spec.pod.clone().filter(|_| self.records_pods());
+        if pod.as_ref() == Some(&id) {
+            self.record_pod(&id, runtime)?;
+        }
         let record = api::Container {
             id: id.clone(),
             image,
@@ -52,6 +56,8 @@ impl Containerd {
             }),
             snapshotter: self.snapshotter().into(),
             snapshot_key: id.clone(),
+            // The sandbox's own container doesn't say so.
+            sandbox: pod.filter(|pod| *pod != id).unwrap_or_default(),
             ..api::Container::default()
         };
         let create = api::CreateContainerRequest { container: Some(record) };
@@ -60,7 +66,7 @@ impl Containerd {
         Ok(Container { containerd: Arc::clone(self), id, spec: spec.clone(), rootfs })
     }
 
-    fn runtime_options(&self, runtime: Runtime) -> Option<Any> {
+    pub(crate) fn runtime_options(&self, runtime: Runtime) -> Option<Any> {
         let options = match runtime {
             Runtime::Runc => return None,
             Runtime::Curfew => RuntimeOptions {
@@ -90,12 +96,20 @@ impl Container {
 
     /// Creates the task: the runtime makes the sandbox or joins it, and starts nothing.
     pub fn create(&self) -> Result<Task, RpcError> {
+        self.create_with(|_| {})
+    }
+
+    /// Creates the task with a request that `change` has changed.
+    pub(crate) fn create_with(
+        &self,
+        change: impl FnOnce(&mut api::CreateTaskRequest),
+    ) -> Result<Task, RpcError> {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
         let io_dir = self.containerd.dir().join(format!("io/{n}"));
         let streams =
             Streams::make(&self.spec.stdio, &io_dir).map_err(|e| RpcError::new(Code::Transport, e))?;
-        let create = api::CreateTaskRequest {
+        let mut create = api::CreateTaskRequest {
             container_id: self.id.clone(),
             rootfs: self.rootfs.clone(),
             stdin: streams.stdin.clone(),
@@ -104,9 +118,15 @@ impl Container {
             terminal: streams.terminal,
             ..api::CreateTaskRequest::default()
         };
+        change(&mut create);
         let mut tasks = self.containerd.client().tasks();
         let created = self.containerd.ask(tasks.create(self.containerd.request(create)))?;
         Ok(Task::new(self.clone(), created.pid, streams))
+    }
+
+    /// A handle for the task that it may have, without its streams.
+    pub fn task(&self) -> Task {
+        Task::existing(self.clone())
     }
 
     /// Removes the record and the snapshot; the task must be gone.
@@ -114,6 +134,9 @@ impl Container {
         let delete = api::DeleteContainerRequest { id: self.id.clone() };
         let mut containers = self.containerd.client().containers();
         self.containerd.ask(containers.delete(self.containerd.request(delete)))?;
+        if self.containerd.records_pods() && self.spec.pod.as_ref() == Some(&self.id) {
+            self.containerd.forget_pod(&self.id)?;
+        }
         self.containerd.remove_snapshot(&self.id)
     }
 }

@@ -72,12 +72,8 @@ impl Containerd {
 
     fn import(&self, name: &str) -> Result<(), RpcError> {
         let archive = version::image(name).display().to_string();
-        let mut args = vec!["images", "import", "--snapshotter", self.snapshotter()];
-        if !self.options().version.starts_with("1.") {
-            // Not by way of the transfer service, which would need settings of its own.
-            args.push("--local");
-        }
-        args.push(&archive);
+        // Not by way of the transfer service, which would need settings of its own, and which 1.7 lacks.
+        let args = ["images", "import", "--local", "--snapshotter", self.snapshotter(), &archive];
         let done = self.ctr(args).map_err(|e| RpcError::new(Code::Transport, e))?;
         if done.status.success() {
             return Ok(());

@@ -15,17 +15,24 @@ use crate::{Containerd, janitor, proc};
 pub const SETTLE_LIMIT: Duration = Duration::from_secs(2);
 
 /// The machine as it was, to be compared with later. Only what cannot be told from the test's
-/// name needs remembering: cgroups, namespaces that are held by mounts, sockets in the shared directory.
+/// name needs remembering: cgroups, namespaces that are held by mounts, sockets and state in shared
+/// directories.
 #[derive(Debug)]
 pub struct Snapshot {
     cgroups: BTreeSet<PathBuf>,
     namespaces: Things,
     shim_sockets: Things,
+    default_state: Things,
 }
 
 impl Snapshot {
     pub fn take() -> Self {
-        Self { cgroups: machine::cgroups(), namespaces: held_namespaces(), shim_sockets: shim_sockets() }
+        Self {
+            cgroups: machine::cgroups(),
+            namespaces: held_namespaces(),
+            shim_sockets: shim_sockets(),
+            default_state: default_state(),
+        }
     }
 
     /// What is there now that wasn't, and what bears the test's name; an empty text if nothing.
@@ -63,6 +70,7 @@ impl Snapshot {
         list(&mut report, "socket", sockets(dir, namespace));
         list(&mut report, "socket", new(shim_sockets(), &self.shim_sockets));
         list(&mut report, "state of curfew", state_entries(containerd));
+        list(&mut report, "state of curfew", new(default_state(), &self.default_state));
         let sub = |path: &str| machine::entries(&dir.join(path).join(namespace));
         list(&mut report, "bundle", sub("state/io.containerd.runtime.v2.task"));
         list(&mut report, "bundle work", sub("root/io.containerd.runtime.v2.task"));
@@ -132,6 +140,11 @@ fn shim_sockets() -> Things {
     machine::entries(Path::new("/run/containerd/s"))
 }
 
+/// Where a shim keeps its state that doesn't know its class.
+fn default_state() -> Things {
+    machine::entries(Path::new("/run/curfew/s"))
+}
+
 /// Socket files below the directory and bound names that speak of the test, but for containerd's own.
 fn sockets(dir: &Path, namespace: &str) -> Things {
     let mut found = machine::socket_files(dir);
@@ -168,5 +181,6 @@ fn records(containerd: &Containerd) -> Result<Things, RpcError> {
     records.extend(found.map(|lease| format!("lease {}", lease.id)));
     let found = containerd.snapshots()?.into_iter();
     records.extend(found.map(|key| format!("snapshot {key}")));
+    records.extend(containerd.pods()?.into_iter().map(|id| format!("pod {id}")));
     Ok(records)
 }

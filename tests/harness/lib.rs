@@ -19,7 +19,7 @@
 //!
 //! `scripts/test` builds the shim and obtains the rest. By hand: `CURFEW_SHIM` and
 //! `CURFEW_RUNSC` name other binaries, and with `CURFEW_KEEP=1` a test's directory
-//! stays for a look at it.
+//! stays for a look at it; `CURFEW_OLD_SHIM` is an earlier shim for the tests of upgrades.
 //!
 //! The machine's own containerd, if any, is not touched: every test has a
 //! directory and a containerd namespace, both named `curfew-XXXXXX`, and only what
@@ -32,6 +32,7 @@
 
 pub mod bundle;
 pub mod calls;
+pub mod checkpoint;
 pub mod container;
 pub mod containerd;
 pub mod events;
@@ -48,6 +49,8 @@ pub mod task;
 pub mod version;
 
 mod orphans;
+mod pods;
+mod rules;
 mod run;
 
 pub use bundle::Spec;
@@ -58,6 +61,6 @@ pub use events::{Event, Events};
 pub use exec::{Exec, ExecSpec};
 pub use nix::sys::signal::Signal;
 pub use rpc::{Code, RpcError};
-pub use run::{Harness, Output, Pod, Runtime, with, with_options};
+pub use run::{Harness, Output, Pod, Runtime, with, with_options, with_version};
 pub use stdio::Stdio;
 pub use task::Task;

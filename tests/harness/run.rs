@@ -2,13 +2,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use containerd_client::services::v1 as api;
 use nix::sys::signal::Signal;
 
 use crate::leftovers::Snapshot;
-use crate::rpc::RpcError;
-use crate::{Container, Containerd, Events, Exit, Options, Spec, Task, janitor, orphans};
+use crate::rpc::{RpcError, poll};
+use crate::{Container, Containerd, Events, Exit, Options, Spec, Task, janitor, orphans, proc, version};
 
 /// Which runtime a test's containers have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,14 @@ pub struct Pod {
 #[track_caller]
 pub fn with(runtime: Runtime, test: impl FnOnce(&Harness)) {
     with_options(runtime, Options::default(), test);
+}
+
+/// As [`with`], on the containerd of which `scripts/versions.env` has the version under this key, and with these keys
+/// in the class file.
+#[track_caller]
+pub fn with_version(runtime: Runtime, pin: &str, class: &str, test: impl FnOnce(&Harness)) {
+    let options = Options { class: class.into(), ..Options::on(version::pin(pin)) };
+    with_options(runtime, options, test);
 }
 
 /// As [`with`], with a containerd or a class file of another kind.
@@ -152,9 +161,19 @@ impl Harness {
         self.containerd.events()
     }
 
+    /// Waits until no process of the test runs but containerd; the test fails if that takes longer.
+    #[track_caller]
+    pub fn nothing_runs_within(&self, limit: Duration) {
+        let left = || proc::of_test(self.containerd.namespace(), self.containerd.pid());
+        if poll(limit, || left().is_empty().then_some(())).is_none() {
+            panic!("after {limit:?} there still runs: {:#?}", left());
+        }
+    }
+
     /// Kills and deletes all tasks and containers, as far as that works.
     fn delete_everything(&self) {
         let containerd = &self.containerd;
+        containerd.resume();
         if containerd.pid().is_none() {
             let started = catch_unwind(AssertUnwindSafe(|| containerd.restart()));
             if started.is_err() {
@@ -176,9 +195,10 @@ impl Harness {
         let container = Container::existing(&self.containerd, id);
         let task = Task::existing(container);
         let _ = task.kill(Signal::SIGKILL);
-        let _ = task.wait_for(std::time::Duration::from_secs(5));
+        let _ = task.wait_for(Duration::from_secs(5));
         let _ = task.delete_task();
         let _ = task.container().delete();
+        let _ = self.containerd.forget_pod(id);
     }
 
     fn show_log(&self) {
@@ -200,37 +220,4 @@ impl Pod {
             assert!(gone.is_ok(), "failed to delete {}: {gone:?}", task.id());
         }
     }
-}
-
-/// Each rule (a `fn(&Harness)` of the test file) as two tests: `runc::RULE` and `curfew::RULE`.
-#[macro_export]
-macro_rules! on_both_runtimes {
-    ($($rule:ident),* $(,)?) => {
-        mod runc {
-            $(#[test] fn $rule() { $crate::with($crate::Runtime::Runc, super::$rule); })*
-        }
-        mod curfew {
-            $(#[test] fn $rule() { $crate::with($crate::Runtime::Curfew, super::$rule); })*
-        }
-    };
-}
-
-/// Each rule as a test of Curfew, where runc's shim has no such rule or another.
-#[macro_export]
-macro_rules! on_curfew_alone {
-    ($($rule:ident),* $(,)?) => {
-        mod curfew_alone {
-            $(#[test] fn $rule() { $crate::with($crate::Runtime::Curfew, super::$rule); })*
-        }
-    };
-}
-
-/// Each rule as a test of runc's shim, where Curfew's doesn't serve it yet.
-#[macro_export]
-macro_rules! on_runc_alone {
-    ($($rule:ident),* $(,)?) => {
-        mod runc {
-            $(#[test] fn $rule() { $crate::with($crate::Runtime::Runc, super::$rule); })*
-        }
-    };
 }

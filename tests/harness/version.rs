@@ -64,6 +64,11 @@ pub fn shim() -> PathBuf {
     target.join("release/containerd-shim-curfew-v1")
 }
 
+/// What a new shim is installed over: `CURFEW_OLD_SHIM`, or the shim under test itself.
+pub fn old_shim() -> PathBuf {
+    std::env::var_os("CURFEW_OLD_SHIM").map_or_else(shim, PathBuf::from)
+}
+
 fn obtained(path: &str) -> PathBuf {
     let path = cache().join(path);
     assert!(path.exists(), "{} is missing: run scripts/setup", path.display());

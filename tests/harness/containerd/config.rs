@@ -32,8 +32,9 @@ const UNUSED: [&str; 19] = [
     "io.containerd.tracing.processor.v1.otlp",
 ];
 
-/// containerd's configuration: everything below `dir`, nothing of the machine's.
-pub(super) fn containerd(dir: &Path, options: &Options) -> String {
+/// containerd's configuration: everything below `dir`, nothing of the machine's. It hears events at the socket of
+/// that name.
+pub(super) fn containerd(dir: &Path, options: &Options, events: &str) -> String {
     let dir = dir.display();
     let new = !options.version.starts_with("1.");
     let file_version = if new { 3 } else { 2 };
@@ -43,7 +44,7 @@ pub(super) fn containerd(dir: &Path, options: &Options) -> String {
          root = \"{dir}/root\"\nstate = \"{dir}/state\"\ntemp = \"{dir}/temp\"\n\
          disabled_plugins = [{unused}]\n\
          [grpc]\naddress = \"{dir}/c.sock\"\n\
-         [ttrpc]\naddress = \"{dir}/c.sock.ttrpc\"\n\
+         [ttrpc]\naddress = \"{dir}/{events}\"\n\
          [debug]\nlevel = {:?}\n",
         if options.debug { "debug" } else { "info" },
     );

@@ -27,6 +27,7 @@ fn command(dir: &Path, options: &Options) -> io::Result<Command> {
     let programs = version::containerd(&options.version);
     let log = OpenOptions::new().create(true).append(true).open(dir.join("containerd.log"))?;
     let mut path = options.path.clone();
+    path.push(dir.join("bin"));
     for program in [version::shim(), version::runsc(), programs.join("containerd")] {
         path.extend(program.parent().map(Path::to_owned));
     }

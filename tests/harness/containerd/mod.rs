@@ -2,6 +2,7 @@
 
 mod config;
 mod daemon;
+mod restart;
 
 use std::fs::{self, File};
 use std::future::Future;
@@ -10,21 +11,20 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use containerd_client::Client;
 use containerd_client::tonic::transport::Channel;
 use containerd_client::tonic::{Request, Response, Status};
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
-use crate::rpc::{CALL_LIMIT, RpcError, Wire, poll};
+use crate::rpc::{CALL_LIMIT, RpcError, Wire};
 use crate::{Runtime, janitor, version};
 
-const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// The name of the socket at which shims deliver events.
+const EVENTS: &str = "c.sock.ttrpc";
 
-/// How a private containerd is to be.
+/// How a private containerd is to be. Without more it is the pinned one, as users have it.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Which of those in the cache.
@@ -39,6 +39,13 @@ pub struct Options {
     pub path: Vec<PathBuf>,
     /// Where snapshots are kept; `None` is overlayfs where that works and native elsewhere.
     pub snapshotter: Option<String>,
+}
+
+impl Options {
+    /// A containerd of another version, one of those that `scripts/setup versions` obtains.
+    pub fn on(version: &str) -> Self {
+        Self { version: version.into(), ..Self::default() }
+    }
 }
 
 impl Default for Options {
@@ -86,11 +93,11 @@ impl Containerd {
         let owner = File::create(dir.join(janitor::OWNER))?;
         let owner = Flock::lock(owner, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| e)?;
         let namespace = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        for sub in ["root", "state", "temp", "s", "io", "run", "ledger"] {
+        for sub in ["root", "state", "temp", "s", "io", "run", "ledger", "bin"] {
             fs::create_dir(dir.join(sub))?;
             fs::set_permissions(dir.join(sub), fs::Permissions::from_mode(0o700))?;
         }
-        fs::write(dir.join("containerd.toml"), config::containerd(&dir, &options))?;
+        fs::write(dir.join("containerd.toml"), config::containerd(&dir, &options, EVENTS))?;
         fs::write(dir.join("curfew.toml"), config::class(&dir, &options))?;
 
         let wire = Wire::start();
@@ -163,36 +170,6 @@ impl Containerd {
         self.process().as_ref().map(pid_of)
     }
 
-    /// Ends containerd as a crash does, and leaves it down.
-    pub fn kill9(&self) {
-        self.stop(Signal::SIGKILL);
-    }
-
-    /// Starts containerd again, ending the one that runs as its service manager would.
-    #[track_caller]
-    pub fn restart(&self) {
-        self.stop(Signal::SIGTERM);
-        let started = daemon::spawn(&self.wire, &self.dir, &self.options)
-            .and_then(|process| daemon::connect(&self.wire, &self.dir, process));
-        match started {
-            Ok((client, process)) => {
-                *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = client.channel();
-                *self.process() = Some(process);
-            }
-            Err(error) => panic!("failed to start containerd again: {error}"),
-        }
-    }
-
-    fn stop(&self, signal: Signal) {
-        if let Some(mut child) = self.process().take() {
-            let _ = kill(Pid::from_raw(pid_of(&child)), signal);
-            if poll(STOP_LIMIT, || child.try_wait().ok().flatten()).is_none() {
-                let _ = child.kill();
-                let _ = child.wait();
-            }
-        }
-    }
-
     fn process(&self) -> MutexGuard<'_, Option<Child>> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -218,9 +195,9 @@ impl Containerd {
         self.wire.call(CALL_LIMIT, call)
     }
 
-    /// A call of `ctr` on this containerd.
+    /// A call of `ctr`, the newest, on this containerd.
     pub fn ctr<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> io::Result<std::process::Output> {
-        Command::new(version::containerd(&self.options.version).join("ctr"))
+        Command::new(version::containerd(version::pin("CONTAINERD_VERSION")).join("ctr"))
             .arg("--address")
             .arg(self.socket())
             .args(["--namespace", &self.namespace])

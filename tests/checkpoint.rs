@@ -1,0 +1,94 @@
+//! Checkpoint, and Create from one.
+#![allow(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+#![allow(clippy::disallowed_methods, reason = "a test's own files")]
+
+use std::{fs, path::Path};
+
+use containerd_shim_protos::api::CheckpointTaskRequest;
+use harness::{
+    Code, Harness, RpcError, Signal, Spec, Status, Task,
+    shim::{Shim, limit},
+};
+
+harness::on_curfew_alone![
+    a_checkpointed_container_runs_on,
+    a_restored_container_goes_on_where_it_was,
+    a_checkpoint_that_asks_to_exit_ends_the_container,
+    a_checkpoint_to_a_place_that_is_taken_or_cannot_be_written_is_refused,
+    a_container_with_siblings_that_run_is_not_checkpointed,
+];
+
+/// Counts up for ever, in memory alone.
+const COUNTING: &str = "i=0; while true; do i=$((i+1)); echo $i; sleep 0.05; done";
+
+fn end(task: &Task) {
+    task.kill(Signal::SIGKILL).unwrap();
+    task.wait().unwrap();
+    task.delete().unwrap();
+}
+
+fn counting(h: &Harness) -> Task {
+    let task = h.start(Spec::new(["sh", "-c", COUNTING]));
+    task.wait_for_output("10\n");
+    task
+}
+
+fn a_checkpointed_container_runs_on(h: &Harness) {
+    let events = h.events();
+    let task = counting(h);
+    task.checkpoint(false).unwrap();
+    events.wait_until("checkpointed", |all| all.iter().any(|event| event.topic == "/tasks/checkpointed"));
+    assert_eq!(task.state().unwrap().status, Status::Running);
+    let before = task.stdout_so_far().len();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert!(task.stdout_so_far().len() > before);
+    end(&task);
+}
+
+fn a_restored_container_goes_on_where_it_was(h: &Harness) {
+    let task = counting(h);
+    let checkpoint = task.checkpoint(true).unwrap();
+    task.wait().unwrap();
+    task.delete().unwrap();
+    let restored = h.container(&Spec::new(["sh", "-c", COUNTING])).create_from(checkpoint).unwrap();
+    restored.start().unwrap();
+    restored.wait_for_output("\n");
+    let first: u32 = restored.stdout_so_far().lines().next().unwrap().parse().unwrap();
+    assert!(first >= 10, "it counts from {first}");
+    end(&restored);
+}
+
+fn a_checkpoint_that_asks_to_exit_ends_the_container(h: &Harness) {
+    let task = counting(h);
+    task.checkpoint(true).unwrap();
+    task.wait().unwrap();
+    assert_eq!(task.state().unwrap().status, Status::Stopped);
+    task.delete().unwrap();
+}
+
+fn refused(shim: &Shim, id: &str, path: &Path) -> Code {
+    let path = path.display().to_string();
+    let request = CheckpointTaskRequest { id: id.into(), path, ..CheckpointTaskRequest::default() };
+    RpcError::from(shim.tasks().checkpoint(limit(), &request).unwrap_err()).code
+}
+
+fn a_checkpoint_to_a_place_that_is_taken_or_cannot_be_written_is_refused(h: &Harness) {
+    let task = counting(h);
+    let shim = Shim::of(&h.containerd, task.id()).unwrap();
+    let taken = h.containerd.dir().join("temp/taken");
+    fs::create_dir(&taken).unwrap();
+    fs::write(taken.join("file"), "somebody's").unwrap();
+    assert_eq!(refused(&shim, task.id(), &taken), Code::AlreadyExists);
+    assert_eq!(fs::read_to_string(taken.join("file")).unwrap(), "somebody's");
+    assert_eq!(refused(&shim, task.id(), Path::new("/proc/checkpoint")), Code::InvalidArgument);
+    assert_eq!(refused(&shim, task.id(), Path::new("relative")), Code::InvalidArgument);
+    assert_eq!(refused(&shim, "unknown", &taken), Code::NotFound);
+    drop(shim);
+    end(&task);
+}
+
+fn a_container_with_siblings_that_run_is_not_checkpointed(h: &Harness) {
+    let pod = h.pod_of_two();
+    assert_eq!(pod.workload.checkpoint(false).unwrap_err().code, Code::FailedPrecondition);
+    pod.delete();
+}
