@@ -30,7 +30,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::{
     container::Container,
     process::Responder,
-    usage::UsageSource,
     view::{ContainerView, PodView},
 };
 use crate::{
@@ -235,16 +234,6 @@ impl Pod {
     fn publish_view(&self) {
         let view = self.containers.values().map(|c| (c.id.clone(), c.view(self.usage_of(c)))).collect();
         self.view.send_replace(Arc::new(view));
-    }
-
-    fn usage_of(&self, container: &Container) -> Option<UsageSource> {
-        let sandbox = self.sandbox.as_ref()?;
-        let cgroup = sandbox.cgroup.clone();
-        if container.role.is_root() {
-            return Some(UsageSource::Cgroup(cgroup));
-        }
-        let (control, id, limit) = (sandbox.control.clone(), container.id.clone(), self.tools.calls.state);
-        Some(UsageSource::Sentry { cgroup, control, id, limit })
     }
 
     /// Has `work` done and its outcome sent back.

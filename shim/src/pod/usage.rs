@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use runsc_bridge::{ContainerId, ControlSocket};
 
+use super::{Pod, container::Container};
 use crate::{
     cgroup::Cgroup,
     error::Error,
@@ -41,6 +42,19 @@ impl UsageSource {
                 })
             }
         }
+    }
+}
+
+impl Pod {
+    /// Where a container's figures come from, once there is a sandbox.
+    pub(super) fn usage_of(&self, container: &Container) -> Option<UsageSource> {
+        let sandbox = self.sandbox.as_ref()?;
+        let cgroup = sandbox.cgroup.clone();
+        if container.role.is_root() {
+            return Some(UsageSource::Cgroup(cgroup));
+        }
+        let (control, id, limit) = (sandbox.control.clone(), container.id.clone(), self.tools.calls.state);
+        Some(UsageSource::Sentry { cgroup, control, id, limit })
     }
 }
 
