@@ -2,9 +2,13 @@
 #![allow(clippy::print_stderr, reason = "figures for whoever reads the log")]
 #![allow(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
+use std::fs::{self, File};
+use std::os::unix::net::UnixListener;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{Code, Harness, Signal, Spec, Task, proc::Process, rpc::poll, shim::Shim};
+use harness::shim::{Shim, Verb};
+use harness::{Code, Harness, Signal, Spec, Task, proc::Process, rpc::poll};
 
 harness::on_curfew_alone![
     a_killed_shim_takes_its_pod_of_two_with_it,
@@ -12,6 +16,7 @@ harness::on_curfew_alone![
     a_shim_killed_with_an_expired_pod_answers_124,
     a_new_container_of_the_same_name_starts_after_a_crash,
     a_shim_outlives_sigterm,
+    delete_cleans_up_after_a_shim_that_is_still_dying,
 ];
 
 /// containerd gives `delete` five seconds.
@@ -119,4 +124,33 @@ fn a_shim_outlives_sigterm(h: &Harness) {
     task.kill(Signal::SIGKILL).unwrap();
     assert_eq!(task.wait().unwrap().status, 137);
     task.delete().unwrap();
+}
+
+fn delete_cleans_up_after_a_shim_that_is_still_dying(h: &Harness) {
+    let task = h.start(Spec::sleeper().id("a"));
+    // Nobody else may call `delete`.
+    h.containerd.kill9();
+    let sandboxes = fs::read_dir(h.containerd.state_dir().join("s")).unwrap();
+    let dir = sandboxes.map(|entry| entry.unwrap().path()).next().unwrap();
+    let all = harness::proc::of_test(h.containerd.namespace(), None).into_iter();
+    all.filter(|p| p.command.ends_with("serve")).for_each(|shim| shim.signal(Signal::SIGKILL));
+    // Of its descriptors a killed process lets go one after the other: on a busy machine its lock and its socket are
+    // there for milliseconds after containerd has seen its connection end.
+    let lock = File::open(dir.join("lock")).unwrap();
+    lock.lock().unwrap();
+    fs::remove_file(dir.join("task.sock")).unwrap();
+    let socket = UnixListener::bind(dir.join("task.sock")).unwrap();
+    let dying = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(50));
+        drop(socket);
+        thread::sleep(Duration::from_millis(10));
+        drop(lock);
+    });
+    let said = Verb::of(&h.containerd, "a", &h.containerd.bundle("a"), "delete").run(CLEANED_WITHIN).unwrap();
+    assert!(said.status.unwrap().success(), "{}", String::from_utf8_lossy(&said.stderr));
+    dying.join().unwrap();
+    h.nothing_runs_within(CLEANED_WITHIN);
+    h.containerd.restart();
+    forgotten(&task);
+    task.container().delete().unwrap();
 }

@@ -106,6 +106,7 @@ fn a_pod_outlives_a_move_of_the_shim_to_another_directory(h: &Harness) {
     say(h, &pod.pause);
     killed(&pod.workload);
     shim_of(h, "pause").signal(Signal::SIGKILL);
+    h.nothing_runs_within(LIMIT);
     poll(LIMIT, || pod.pause.state().is_err().then_some(())).unwrap();
     pod.pause.container().delete().unwrap();
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,24 +16,17 @@ use crate::{Containerd, janitor, proc};
 pub const SETTLE_LIMIT: Duration = Duration::from_secs(2);
 
 /// The machine as it was, to be compared with later. Only what cannot be told from the test's
-/// name needs remembering: cgroups, namespaces that are held by mounts, sockets and state in shared
-/// directories.
+/// name needs remembering: cgroups, namespaces that are held by mounts, sockets in the shared directory.
 #[derive(Debug)]
 pub struct Snapshot {
     cgroups: BTreeSet<PathBuf>,
     namespaces: Things,
     shim_sockets: Things,
-    default_state: Things,
 }
 
 impl Snapshot {
     pub fn take() -> Self {
-        Self {
-            cgroups: machine::cgroups(),
-            namespaces: held_namespaces(),
-            shim_sockets: shim_sockets(),
-            default_state: default_state(),
-        }
+        Self { cgroups: machine::cgroups(), namespaces: held_namespaces(), shim_sockets: shim_sockets() }
     }
 
     /// What is there now that wasn't, and what bears the test's name; an empty text if nothing.
@@ -70,7 +64,7 @@ impl Snapshot {
         list(&mut report, "socket", sockets(dir, namespace));
         list(&mut report, "socket", new(shim_sockets(), &self.shim_sockets));
         list(&mut report, "state of curfew", state_entries(containerd));
-        list(&mut report, "state of curfew", new(default_state(), &self.default_state));
+        list(&mut report, "state of curfew", default_state(namespace));
         let sub = |path: &str| machine::entries(&dir.join(path).join(namespace));
         list(&mut report, "bundle", sub("state/io.containerd.runtime.v2.task"));
         list(&mut report, "bundle work", sub("root/io.containerd.runtime.v2.task"));
@@ -140,9 +134,14 @@ fn shim_sockets() -> Things {
     machine::entries(Path::new("/run/containerd/s"))
 }
 
-/// Where a shim keeps its state that doesn't know its class.
-fn default_state() -> Things {
-    machine::entries(Path::new("/run/curfew/s"))
+/// What a shim left that didn't know its class, and so neither its state directory.
+fn default_state(namespace: &str) -> Things {
+    let mut found = machine::entries(Path::new("/run/curfew/s"));
+    found.retain(|dir| {
+        let record = fs::read_to_string(Path::new(dir).join("record.json"));
+        record.is_ok_and(|record| record.contains(namespace))
+    });
+    found
 }
 
 /// Socket files below the directory and bound names that speak of the test, but for containerd's own.
