@@ -4,12 +4,13 @@ mod work;
 
 use std::sync::Arc;
 
-use runsc_bridge::{ContainerId, ControlSocket, ExecId, ExecProcess, Kind, SignalScope};
+use runsc_bridge::{ContainerId, ControlSocket, ExecId, ExecProcess, SignalScope};
 
 use self::work::{ExecWork, wait_for_exit};
 use super::{
     Input, Pod,
-    process::{Process, Responder},
+    process::{Process, Responder, failed_start_status},
+    streams::tell_foreground,
 };
 use crate::{
     command::{self, ProcessId, Reply},
@@ -21,8 +22,6 @@ use crate::{
     stdio::exec::ExecStreams,
 };
 
-/// What a shell answers for a program that isn't there.
-const STATUS_NO_PROGRAM: u32 = 127;
 /// What runc answers for a process that could not be set up.
 const STATUS_START_FAILED: u32 = 126;
 
@@ -246,11 +245,7 @@ impl Pod {
         let Some(terminal) = exec.streams.as_ref().and_then(ExecStreams::terminal) else { return Ok(()) };
         terminal.resize(size).map_err(Error::system("resizing the terminal"))?;
         if let Some(pid) = exec.guest_pid {
-            let container = container.clone();
-            tokio::spawn(async move {
-                // A terminal without a program in front has nobody to tell.
-                let _ = control.signal(&container, libc::SIGWINCH, SignalScope::Foreground(pid), limit).await;
-            });
+            tell_foreground(&control, container, pid, libc::SIGWINCH, limit);
         }
         Ok(())
     }
@@ -258,8 +253,7 @@ impl Pod {
 
 fn end_failed_exec(container: &ContainerId, id: &ExecId, exec: &mut Exec, error: Error) {
     log::warn!(container = container.as_str(), exec = id.as_str(); "exec failed: {error}");
-    let no_program = matches!(&error, Error::Runsc(e) if e.kind == Kind::ProgramNotFound);
-    let status = if no_program { STATUS_NO_PROGRAM } else { STATUS_START_FAILED };
+    let status = failed_start_status(&error, STATUS_START_FAILED);
     let status = exec.process.held_exit.take().unwrap_or(status);
     exec.process.set_exit(Exit::now(status));
     if let Some(responder) = exec.process.waiting.pop() {

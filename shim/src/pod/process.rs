@@ -1,5 +1,6 @@
 //! A process as containerd knows it: a container's init or an exec. Both go through the same lifecycle.
 
+use runsc_bridge::Kind;
 use tokio::sync::{oneshot, watch};
 
 use super::view::ProcessView;
@@ -10,6 +11,9 @@ use crate::{
     process::Exit,
     stdio::StdioPaths,
 };
+
+/// What a shell answers for a program that isn't there.
+const STATUS_NO_PROGRAM: u32 = 127;
 
 /// Where a reply goes. The caller may have gone away: the work goes on regardless.
 pub(super) type Responder = oneshot::Sender<Result<Reply, Error>>;
@@ -120,4 +124,10 @@ impl Process {
             exit: self.exit.subscribe(),
         }
     }
+}
+
+/// The exit code of a process that never ran: a shell's where its program isn't there, else `otherwise`.
+pub(super) fn failed_start_status(error: &Error, otherwise: u32) -> u32 {
+    let no_program = matches!(error, Error::Runsc(e) if e.kind == Kind::ProgramNotFound);
+    if no_program { STATUS_NO_PROGRAM } else { otherwise }
 }

@@ -7,7 +7,8 @@ use runsc_bridge::{ContainerId, ControlSocket, Kind, SignalScope, StartCall};
 use super::{
     Input, Pod, Tools,
     create::{Gofer, work::find_gofer},
-    process::Responder,
+    process::{Responder, failed_start_status},
+    streams::tell_foreground,
 };
 use crate::{
     command::{ProcessId, Reply, Signal},
@@ -19,8 +20,6 @@ use crate::{
     stdio::{exec::ExecStreams, fifo::ContainerStdio},
 };
 
-/// What a shell answers for a program that isn't there.
-const STATUS_NO_PROGRAM: u32 = 127;
 /// What runc and kubelet answer for a container that failed to start.
 const STATUS_START_FAILED: u32 = 128;
 /// The sandbox may be a moment behind its control socket, or the other way round.
@@ -117,8 +116,7 @@ impl Pod {
     /// A program that never ran has no start and no exit event, but whoever waits is told.
     fn end_failed_start(&mut self, id: &ContainerId, error: Error) {
         log::warn!(container = id.as_str(); "start failed: {error}");
-        let no_program = matches!(&error, Error::Runsc(e) if e.kind == Kind::ProgramNotFound);
-        let status = if no_program { STATUS_NO_PROGRAM } else { STATUS_START_FAILED };
+        let status = failed_start_status(&error, STATUS_START_FAILED);
         // A runsc that was killed at its limit may have started the program already.
         self.arm_time_limit();
         let Some(container) = self.containers.get_mut(id) else { return };
@@ -162,12 +160,7 @@ async fn start_sub_container(
     if let (Ok(()), Some(console), Ok(control)) = (&result, stdio.take_console(), control) {
         let (limit, id) = (tools.calls.signal, id.clone());
         // Nobody's controlling terminal on the host: keys are told to the sandbox.
-        let on_signal = move |signal| {
-            let (control, id) = (control.clone(), id.clone());
-            tokio::spawn(async move {
-                let _ = control.signal(&id, signal, SignalScope::Foreground(0), limit).await;
-            });
-        };
+        let on_signal = move |signal| tell_foreground(&control, &id, 0, signal, limit);
         match console.attach(limit, on_signal).await {
             Ok(attached) => streams = Some(attached),
             Err(error) => result = Err(error.into()),

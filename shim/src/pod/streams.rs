@@ -1,6 +1,8 @@
 //! CloseIO and ResizePty, of containers and of execs.
 
-use runsc_bridge::{ContainerId, SignalScope};
+use std::time::Duration;
+
+use runsc_bridge::{ContainerId, ControlSocket, SignalScope};
 
 use super::{Pod, container::Container, exec::Exec};
 use crate::{command::ProcessId, error::Error, spec::TerminalSize, stdio::exec::ExecStreams};
@@ -32,11 +34,24 @@ impl Pod {
         };
         terminal.resize(size).map_err(Error::system("resizing the terminal"))?;
         if !container.role.is_root() {
-            let (control, id) = (control?, id.clone());
-            tokio::spawn(async move {
-                let _ = control.signal(&id, libc::SIGWINCH, SignalScope::Foreground(0), limit).await;
-            });
+            tell_foreground(&control?, id, 0, libc::SIGWINCH, limit);
         }
         Ok(())
     }
+}
+
+/// Tells the programs in front on a container's or exec's terminal a signal, beside whatever else is under way.
+/// `guest_pid` is the exec's process in the sandbox, or 0 for the container's own.
+pub(super) fn tell_foreground(
+    control: &ControlSocket,
+    container: &ContainerId,
+    guest_pid: i32,
+    signal: i32,
+    limit: Duration,
+) {
+    let (control, container) = (control.clone(), container.clone());
+    tokio::spawn(async move {
+        // A terminal without a program in front has nobody to tell.
+        let _ = control.signal(&container, signal, SignalScope::Foreground(guest_pid), limit).await;
+    });
 }

@@ -2,12 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use runsc_bridge::{ContainerId, ControlSocket, ExecId, ExecProcess, Kind, SignalScope};
+use runsc_bridge::{ContainerId, ControlSocket, ExecId, ExecProcess, Kind};
 
 use super::StartedExec;
 use crate::{
     error::Error,
-    pod::Input,
+    pod::{Input, streams::tell_foreground},
     process::{PidFd, STATUS_KILLED, exit_code},
     spec::TerminalSize,
     stdio::{StdioPaths, exec::ExecStdio},
@@ -30,13 +30,7 @@ impl ExecWork {
         }
         let guest_pid = self.control.execute(container, &self.description, &stdio.guest, self.limit).await?;
         let (control, container, limit) = (self.control, container.clone(), self.limit);
-        let on_signal = move |signal| {
-            let (control, container) = (control.clone(), container.clone());
-            tokio::spawn(async move {
-                let scope = SignalScope::Foreground(guest_pid);
-                let _ = control.signal(&container, signal, scope, limit).await;
-            });
-        };
+        let on_signal = move |signal| tell_foreground(&control, &container, guest_pid, signal, limit);
         let streams = stdio.start(on_signal).map_err(Error::system("watching the exec's streams"))?;
         Ok(StartedExec { guest_pid, streams })
     }
