@@ -13,12 +13,6 @@ harness::on_curfew_alone![
     an_exec_of_an_unknown_container_is_not_found,
 ];
 
-fn end(task: &Task) {
-    task.kill(Signal::SIGKILL).unwrap();
-    task.wait().unwrap();
-    task.delete().unwrap();
-}
-
 fn refused(task: &Task, spec: &ExecSpec) -> RpcError {
     task.exec(spec).map(drop).unwrap_err()
 }
@@ -53,7 +47,7 @@ fn an_exec_that_describes_nothing_runnable_is_refused(h: &Harness) {
         assert!(!error.message.contains(&big[..100]), "a variable's value was told");
     }
     assert_eq!(task.state().unwrap().status, Status::Running);
-    end(&task);
+    task.end().unwrap();
 }
 
 fn an_exec_that_cannot_start_says_why_and_can_be_deleted(h: &Harness) {
@@ -68,7 +62,7 @@ fn an_exec_that_cannot_start_says_why_and_can_be_deleted(h: &Harness) {
         assert_eq!(exec.wait().unwrap().status, status);
         exec.delete().unwrap();
     }
-    end(&task);
+    task.end().unwrap();
 }
 
 fn closing_stdin_twice_is_no_error(h: &Harness) {
@@ -93,7 +87,7 @@ fn a_resize_without_a_terminal_is_refused(h: &Harness) {
     exec.kill(Signal::SIGKILL).unwrap();
     exec.wait().unwrap();
     exec.delete().unwrap();
-    end(&task);
+    task.end().unwrap();
 }
 
 fn an_exec_of_an_unknown_container_is_not_found(h: &Harness) {
@@ -113,5 +107,5 @@ fn an_exec_of_an_unknown_container_is_not_found(h: &Harness) {
     let error = RpcError::from(shim.tasks().exec(harness::shim::limit(), &request).unwrap_err());
     assert_eq!(error.code, Code::InvalidArgument);
     drop(shim);
-    end(&task);
+    task.end().unwrap();
 }

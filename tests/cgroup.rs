@@ -8,7 +8,7 @@ use std::{
     process::{Child, Command},
 };
 
-use harness::{Code, Harness, Signal, Spec, Task, machine, proc};
+use harness::{Code, Harness, Spec, machine, proc};
 use serde_json::json;
 
 harness::on_curfew_alone![
@@ -18,12 +18,6 @@ harness::on_curfew_alone![
     a_cgroup_path_that_is_none_is_refused,
     containerds_own_cgroup_survives_a_delete,
 ];
-
-fn end(task: &Task) {
-    task.kill(Signal::SIGKILL).unwrap();
-    task.wait().unwrap();
-    task.delete().unwrap();
-}
 
 fn path_of(h: &Harness, id: &str) -> String {
     format!("/curfew-test/{}/{id}", h.containerd.namespace())
@@ -39,7 +33,7 @@ fn the_sandbox_and_its_gofer_are_in_the_containers_own_cgroup(h: &Harness) {
             process.cgroups.lines().find(|line| line.contains(":memory:") || line.starts_with("0::"));
         assert!(memory.unwrap().ends_with(&path_of(h, "a")), "{process:#?}");
     }
-    end(&task);
+    task.end().unwrap();
 }
 
 fn a_spec_without_a_cgroup_gets_one_that_goes_with_it(h: &Harness) {
@@ -47,7 +41,7 @@ fn a_spec_without_a_cgroup_gets_one_that_goes_with_it(h: &Harness) {
     let all = proc::of_test(h.containerd.namespace(), h.containerd.pid());
     let sandbox = all.iter().find(|p| p.command.starts_with("runsc-sandbox")).unwrap();
     assert!(sandbox.cgroups.contains(":/curfew/"), "{sandbox:#?}");
-    end(&task);
+    task.end().unwrap();
 }
 
 /// A process of nobody's that sits in a cgroup, and the cgroup.
@@ -99,7 +93,7 @@ fn a_cgroup_with_members_is_refused_for_any_container_of_a_pod(h: &Harness) {
     let error = h.try_create(Spec::sleeper().container_of("pause", pause.pid()).edit(taken)).unwrap_err();
     assert_eq!(error.code, Code::FailedPrecondition, "{error}");
     assert!(canary.is_alive());
-    end(&pause);
+    pause.end().unwrap();
 }
 
 fn a_cgroup_path_that_is_none_is_refused(h: &Harness) {

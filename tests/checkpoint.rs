@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 
 use containerd_shim_protos::api::CheckpointTaskRequest;
 use harness::{
-    Code, Harness, RpcError, Signal, Spec, Status, Task,
+    Code, Harness, RpcError, Spec, Status, Task,
     shim::{Shim, limit},
 };
 
@@ -20,12 +20,6 @@ harness::on_curfew_alone![
 
 /// Counts up for ever, in memory alone.
 const COUNTING: &str = "i=0; while true; do i=$((i+1)); echo $i; sleep 0.05; done";
-
-fn end(task: &Task) {
-    task.kill(Signal::SIGKILL).unwrap();
-    task.wait().unwrap();
-    task.delete().unwrap();
-}
 
 fn counting(h: &Harness) -> Task {
     let task = h.start(Spec::new(["sh", "-c", COUNTING]));
@@ -42,7 +36,7 @@ fn a_checkpointed_container_runs_on(h: &Harness) {
     let before = task.stdout_so_far().len();
     std::thread::sleep(std::time::Duration::from_millis(500));
     assert!(task.stdout_so_far().len() > before);
-    end(&task);
+    task.end().unwrap();
 }
 
 fn a_restored_container_goes_on_where_it_was(h: &Harness) {
@@ -55,7 +49,7 @@ fn a_restored_container_goes_on_where_it_was(h: &Harness) {
     restored.wait_for_output("\n");
     let first: u32 = restored.stdout_so_far().lines().next().unwrap().parse().unwrap();
     assert!(first >= 10, "it counts from {first}");
-    end(&restored);
+    restored.end().unwrap();
 }
 
 fn a_checkpoint_that_asks_to_exit_ends_the_container(h: &Harness) {
@@ -84,7 +78,7 @@ fn a_checkpoint_to_a_place_that_is_taken_or_cannot_be_written_is_refused(h: &Har
     assert_eq!(refused(&shim, task.id(), Path::new("relative")), Code::InvalidArgument);
     assert_eq!(refused(&shim, "unknown", &taken), Code::NotFound);
     drop(shim);
-    end(&task);
+    task.end().unwrap();
 }
 
 fn a_container_with_siblings_that_run_is_not_checkpointed(h: &Harness) {

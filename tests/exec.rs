@@ -16,9 +16,7 @@ harness::on_both_runtimes![
 ];
 
 fn end(task: &Task) {
-    task.kill(Signal::SIGKILL).unwrap();
-    assert_eq!(task.wait().unwrap().status, 137);
-    task.delete().unwrap();
+    assert_eq!(task.end().unwrap().status, 137);
 }
 
 fn an_exec_s_output_and_exit_code_arrive(h: &Harness) {

@@ -5,9 +5,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
-use harness::{
-    Harness, Options, Runtime, Signal, Spec, Task, proc::Process, shim::Shim, version, with_options,
-};
+use harness::{Harness, Options, Runtime, Spec, proc::Process, shim::Shim, version, with_options};
 
 harness::on_curfew_alone![
     a_shim_has_one_thread_and_stays_within_its_memory,
@@ -17,12 +15,6 @@ harness::on_curfew_alone![
 
 const MAX_RSS_KIB: u64 = 3584;
 const MAX_PRIVATE_KIB: u64 = 1024;
-
-fn end(task: &Task) {
-    task.kill(Signal::SIGKILL).unwrap();
-    task.wait().unwrap();
-    task.delete().unwrap();
-}
 
 fn shim_of(h: &Harness, id: &str) -> u32 {
     Shim::of(&h.containerd, id).unwrap().pid(id).unwrap()
@@ -53,8 +45,8 @@ fn a_shim_has_one_thread_and_stays_within_its_memory(h: &Harness) {
     eprintln!("shim after a container has run: {rss} KiB resident, {private} KiB private");
     assert!(rss <= MAX_RSS_KIB, "{rss} KiB resident");
     assert!(private <= MAX_PRIVATE_KIB, "{private} KiB private");
-    end(&other);
-    end(&pause);
+    other.end().unwrap();
+    pause.end().unwrap();
 }
 
 fn a_shim_has_no_environment_of_containerds_and_only_its_own_descriptors(h: &Harness) {
@@ -75,7 +67,7 @@ fn a_shim_has_no_environment_of_containerds_and_only_its_own_descriptors(h: &Har
             assert!(!environment.contains("TTRPC_ADDRESS"), "{}: {environment}", process.name);
         }
     }
-    end(&task);
+    task.end().unwrap();
 }
 
 fn what_the_shim_makes_is_roots_alone(h: &Harness) {
@@ -83,7 +75,7 @@ fn what_the_shim_makes_is_roots_alone(h: &Harness) {
     let mut looked_at = 0;
     assert_private(&h.containerd.state_dir().join("s"), &mut looked_at);
     assert!(looked_at > 5, "only {looked_at} files were looked at");
-    end(&task);
+    task.end().unwrap();
 }
 
 fn assert_private(path: &Path, looked_at: &mut u32) {
@@ -130,7 +122,7 @@ fn a_lifecycle_is_three_runsc_processes_and_none_stays() {
         let names: Vec<&str> =
             resident.iter().map(|p| p.command.split(' ').next().unwrap_or_default()).collect();
         assert_eq!(names, ["runsc-gofer", "runsc-sandbox"], "{resident:#?}");
-        end(&task);
+        task.end().unwrap();
         let verbs: Vec<String> = calls().lines().map(verb).collect();
         assert_eq!(verbs, ["create", "start", "delete"]);
     });

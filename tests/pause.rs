@@ -19,12 +19,6 @@ harness::on_curfew_alone![
 
 const TICKING: &str = "while true; do echo tick; sleep 0.05; done";
 
-fn end(task: &Task) {
-    task.kill(Signal::SIGKILL).unwrap();
-    task.wait().unwrap();
-    task.delete().unwrap();
-}
-
 fn ticks(task: &Task) -> usize {
     task.stdout_so_far().len()
 }
@@ -42,7 +36,7 @@ fn a_paused_container_does_nothing_until_it_is_resumed(h: &Harness) {
     assert_eq!(task.state().unwrap().status, Status::Running);
     std::thread::sleep(Duration::from_millis(500));
     assert!(ticks(&task) > before);
-    end(&task);
+    task.end().unwrap();
 }
 
 fn pausing_and_resuming_are_events_in_order(h: &Harness) {
@@ -66,7 +60,7 @@ fn a_paused_container_refuses_what_needs_it_to_run(h: &Harness) {
     assert_eq!(exec.map(drop).unwrap_err().code, Code::FailedPrecondition);
     assert_eq!(task.delete_task().unwrap_err().code, Code::FailedPrecondition);
     task.resume().unwrap();
-    end(&task);
+    task.end().unwrap();
 }
 
 fn a_kill_ends_a_paused_container_at_once(h: &Harness) {

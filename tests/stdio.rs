@@ -80,12 +80,6 @@ fn output_to_a_file_is_appended(h: &Harness) {
     );
 }
 
-fn end(task: &harness::Task) {
-    task.kill(harness::Signal::SIGKILL).unwrap();
-    task.wait().unwrap();
-    task.delete().unwrap();
-}
-
 /// The shim's resident memory in KiB.
 fn resident(h: &Harness, id: &str) -> u64 {
     let pid = harness::shim::Shim::of(&h.containerd, id).unwrap().pid(id).unwrap();
@@ -105,7 +99,7 @@ fn the_output_of_an_exec_is_complete_and_takes_little_memory(h: &Harness) {
     assert_eq!(exec.stdout_bytes().len(), 256 * MIB);
     assert!(during < 8192, "{during} KiB resident");
     exec.delete().unwrap();
-    end(&task);
+    task.end().unwrap();
 }
 
 fn an_exec_whose_child_holds_its_output_ends_all_the_same(h: &Harness) {
@@ -117,7 +111,7 @@ fn an_exec_whose_child_holds_its_output_ends_all_the_same(h: &Harness) {
     assert!(exec.stdout_is_closed(Duration::from_secs(5)));
     assert_eq!(exec.stdout(), "done\n");
     exec.delete().unwrap();
-    end(&task);
+    task.end().unwrap();
 }
 
 fn an_exec_with_a_slow_reader_loses_nothing(h: &Harness) {
@@ -135,5 +129,5 @@ fn an_exec_with_a_slow_reader_loses_nothing(h: &Harness) {
     // What dd says on stderr goes to the same FIFO.
     assert!(reader.join().unwrap().len() >= MIB);
     exec.delete().unwrap();
-    end(&task);
+    task.end().unwrap();
 }

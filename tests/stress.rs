@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use harness::{ExecSpec, Harness, Signal, Spec, Task, shim::Shim};
+use harness::{ExecSpec, Harness, Spec, Task, shim::Shim};
 
 harness::on_curfew_alone![
     a_hundred_rounds_ten_at_a_time_leave_nothing,
@@ -18,9 +18,7 @@ harness::on_curfew_alone![
 ];
 
 fn end(task: &Task) {
-    task.kill(Signal::SIGKILL).unwrap();
-    assert_eq!(task.wait().unwrap().status, 137);
-    task.delete().unwrap();
+    assert_eq!(task.end().unwrap().status, 137);
 }
 
 fn plain(h: &Harness, n: u32) {

@@ -25,12 +25,6 @@ const SCRIPT: &str = "trap 'echo size $(stty size)' WINCH; test -t 0 && test -t 
 /// Ends by itself when it is interrupted.
 const INTERRUPTED: &str = "trap 'echo interrupted; exit 7' INT; echo ready; while true; do sleep 0.1; done";
 
-fn end(task: &Task) {
-    task.kill(Signal::SIGKILL).unwrap();
-    task.wait().unwrap();
-    task.delete().unwrap();
-}
-
 fn in_terminal(script: &str) -> Spec {
     Spec::new(["sh", "-c", script]).stdio(Stdio::Terminal)
 }
@@ -54,7 +48,7 @@ fn a_plain_container_has_a_terminal(h: &Harness) {
     assert!(task.state().unwrap().terminal);
     task.write_stdin(b"hello\n");
     task.wait_for_output("got hello");
-    end(&task);
+    task.end().unwrap();
 }
 
 fn a_pods_container_has_a_terminal(h: &Harness) {
@@ -62,8 +56,8 @@ fn a_pods_container_has_a_terminal(h: &Harness) {
     workload.wait_for_output("is a terminal");
     workload.write_stdin(b"hello\n");
     workload.wait_for_output("got hello");
-    end(&workload);
-    end(&pause);
+    workload.end().unwrap();
+    pause.end().unwrap();
 }
 
 fn an_exec_has_a_terminal(h: &Harness) {
@@ -75,7 +69,7 @@ fn an_exec_has_a_terminal(h: &Harness) {
     // With the echo of what was typed, and the terminal's line ends.
     assert_eq!(exec.stdout(), "is a terminal\r\nhello\r\ngot hello\r\n");
     exec.delete().unwrap();
-    end(&task);
+    task.end().unwrap();
 }
 
 fn a_new_size_reaches_a_plain_container(h: &Harness) {
@@ -83,7 +77,7 @@ fn a_new_size_reaches_a_plain_container(h: &Harness) {
     task.wait_for_output("is a terminal");
     task.resize(132, 43).unwrap();
     task.wait_for_output("size 43 132");
-    end(&task);
+    task.end().unwrap();
 }
 
 fn a_new_size_reaches_a_pods_container(h: &Harness) {
@@ -91,8 +85,8 @@ fn a_new_size_reaches_a_pods_container(h: &Harness) {
     workload.wait_for_output("is a terminal");
     workload.resize(132, 43).unwrap();
     workload.wait_for_output("size 43 132");
-    end(&workload);
-    end(&pause);
+    workload.end().unwrap();
+    pause.end().unwrap();
 }
 
 fn a_new_size_reaches_an_exec(h: &Harness) {
@@ -104,7 +98,7 @@ fn a_new_size_reaches_an_exec(h: &Harness) {
     exec.kill(Signal::SIGKILL).unwrap();
     exec.wait().unwrap();
     exec.delete().unwrap();
-    end(&task);
+    task.end().unwrap();
 }
 
 fn an_interrupt_key_ends_what_runs_in_a_plain_container(h: &Harness) {
@@ -123,7 +117,7 @@ fn an_interrupt_key_ends_what_runs_in_a_pods_container(h: &Harness) {
     assert_eq!(workload.wait().unwrap().status, 7);
     assert!(workload.stdout().contains("interrupted"), "{}", workload.stdout());
     workload.delete().unwrap();
-    end(&pause);
+    pause.end().unwrap();
 }
 
 fn an_interrupt_key_ends_what_runs_in_an_exec(h: &Harness) {
@@ -133,7 +127,7 @@ fn an_interrupt_key_ends_what_runs_in_an_exec(h: &Harness) {
     exec.write_stdin(b"\x03");
     assert_eq!(exec.wait().unwrap().status, 7);
     exec.delete().unwrap();
-    end(&task);
+    task.end().unwrap();
 }
 
 fn a_shell_survives_the_interrupt_of_its_job(h: &Harness) {
@@ -160,18 +154,18 @@ fn a_shell_in_an_exec_survives_the_interrupt_of_its_job(h: &Harness) {
     exec.wait_for_output("alive");
     assert_eq!(exec.wait().unwrap().status, 3);
     exec.delete().unwrap();
-    end(&task);
+    task.end().unwrap();
 }
 
 fn a_size_without_a_terminal_or_without_sense_is_refused(h: &Harness) {
     let task = h.start(Spec::sleeper());
     assert_eq!(task.resize(80, 24).unwrap_err().code, Code::FailedPrecondition);
-    end(&task);
+    task.end().unwrap();
     let task = h.start(in_terminal(SCRIPT));
     task.wait_for_output("is a terminal");
     assert_eq!(task.resize(65_536, 24).unwrap_err().code, Code::InvalidArgument);
     for (width, height) in [(0, 0), (65_535, 65_535)] {
         task.resize(width, height).unwrap();
     }
-    end(&task);
+    task.end().unwrap();
 }

@@ -25,12 +25,6 @@ harness::on_curfew_alone![
     an_update_that_makes_no_sense_is_refused_and_changes_nothing,
 ];
 
-fn end(task: &Task) {
-    task.kill(Signal::SIGKILL).unwrap();
-    task.wait().unwrap();
-    task.delete().unwrap();
-}
-
 /// The figures of version 1, which is what the machine has.
 fn figures(task: &Task) -> Metrics {
     let shim = Shim::of(task.containerd(), task.id()).unwrap();
@@ -98,7 +92,7 @@ fn an_update_is_found_in_the_sandboxs_cgroup(h: &Harness) {
     assert_eq!(file(h, "u", "cpu", "cpu.cfs_quota_us"), "50000");
     assert_eq!(file(h, "u", "cpu", "cpu.shares"), "512");
     assert_eq!(figures(&task).memory.usage.limit, 536_870_912);
-    end(&task);
+    task.end().unwrap();
 }
 
 fn an_update_that_makes_no_sense_is_refused_and_changes_nothing(h: &Harness) {
@@ -118,5 +112,5 @@ fn an_update_that_makes_no_sense_is_refused_and_changes_nothing(h: &Harness) {
         assert_eq!(error.code, Code::InvalidArgument, "{resources}: {error}");
     }
     assert_eq!(file(h, "u", "cpu", "cpu.shares"), before);
-    end(&task);
+    task.end().unwrap();
 }

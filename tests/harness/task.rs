@@ -136,6 +136,14 @@ impl Task {
         data.ok_or_else(|| RpcError::new(Code::NotFound, "the answer holds no metrics"))
     }
 
+    /// Kills it, waits for its end, which it gives, and deletes it.
+    pub fn end(&self) -> Result<Exit, RpcError> {
+        self.kill(Signal::SIGKILL)?;
+        let exit = self.wait()?;
+        self.delete()?;
+        Ok(exit)
+    }
+
     /// Removes the stopped task, and then the container it was made of.
     pub fn delete(&self) -> Result<Exit, RpcError> {
         let exit = self.delete_task()?;
