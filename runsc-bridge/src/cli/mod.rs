@@ -206,6 +206,7 @@ impl Cli {
             binary: &self.binary,
             argv: &argv,
             stdio,
+            makes_sandbox: verb == "create",
             limit,
         };
         let status = spawn::run(child, &*self.exits).await;

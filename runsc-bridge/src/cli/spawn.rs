@@ -26,6 +26,9 @@ use crate::{ChildExits, Kind, RunscError};
 /// The whole environment of a runsc process: it looks for nothing else.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// The last descriptor of the table that has room for the sentry's own numbers, and none of those.
+const HIGH_DESCRIPTOR: libc::c_int = 511;
+
 /// More output than any version text has.
 const LARGEST_OUTPUT: u64 = 16 << 10;
 
@@ -36,6 +39,8 @@ pub(super) struct Child<'a> {
     pub(super) binary: &'a Path,
     pub(super) argv: &'a [OsString],
     pub(super) stdio: [Stdio; 3],
+    /// Whether a sandbox will come of it: see [`widen_descriptor_table`].
+    pub(super) makes_sandbox: bool,
     pub(super) limit: Duration,
 }
 
@@ -58,7 +63,8 @@ pub(super) async fn output_of(
     let writer: OwnedFd = writer.into_blocking_fd().map_err(failed)?;
     let argv = [argument.into()];
     let stdio = [Stdio::null(), writer.into(), Stdio::null()];
-    let child = Child { verb: argument, subject: "", binary, argv: &argv, stdio, limit };
+    let child =
+        Child { verb: argument, subject: "", binary, argv: &argv, stdio, makes_sandbox: false, limit };
     let (pid, exit) = start(child, exits)?;
     let mut printed = String::new();
     let mut reader = reader.take(LARGEST_OUTPUT);
@@ -88,9 +94,9 @@ fn start(
     let [stdin, stdout, stderr] = child.stdio;
     command.args(child.argv).env_clear().env("PATH", PATH).current_dir("/");
     command.process_group(0).stdin(stdin).stdout(stdout).stderr(stderr);
-    let parent = nix::unistd::getpid();
+    let (parent, makes_sandbox) = (nix::unistd::getpid(), child.makes_sandbox);
     // SAFETY: the hook makes system calls only: it allocates nothing and takes no lock.
-    unsafe { command.pre_exec(move || prepare_child(parent)) };
+    unsafe { command.pre_exec(move || prepare_child(parent, makes_sandbox)) };
     let started = command.spawn().map_err(|e| {
         let kind = match e.raw_os_error() {
             Some(libc::ENOENT | libc::ENOTDIR) => Kind::BinaryMissing,
@@ -105,7 +111,7 @@ fn start(
 }
 
 /// Runs between fork and exec.
-fn prepare_child(parent: Pid) -> io::Result<()> {
+fn prepare_child(parent: Pid, makes_sandbox: bool) -> io::Result<()> {
     // A runsc that outlives the shim would go on creating what nobody knows of.
     // SAFETY: prctl with an integer argument touches no memory.
     if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
@@ -119,7 +125,25 @@ fn prepare_child(parent: Pid) -> io::Result<()> {
     // SAFETY: the call takes integers and closes nothing before the exec.
     unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     reset_oom_score();
+    if makes_sandbox {
+        widen_descriptor_table();
+    }
     Ok(())
+}
+
+/// Gives the child `/dev/null` at a high number. The sentry moves its container's streams to descriptors around 255,
+/// and a process with threads waits for a grace period of the kernel's RCU (some 10 ms) when its table has to grow for
+/// that. A fork's table is as wide as its parent's highest descriptor asks for, so with this one runsc's is wide enough,
+/// and the sandbox's from its birth. Best effort: where it fails, a create only takes longer.
+fn widen_descriptor_table() {
+    // SAFETY: open gets a nul-terminated constant that lives for ever, the others take integers.
+    unsafe {
+        let fd = libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        if fd >= 0 {
+            libc::dup3(fd, HIGH_DESCRIPTOR, 0);
+            libc::close(fd);
+        }
+    }
 }
 
 /// The shim's own protection from the OOM killer must not pass to sandboxes. Best effort: without CAP_SYS_RESOURCE

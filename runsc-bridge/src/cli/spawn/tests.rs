@@ -42,7 +42,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 async fn status_of(binary: &Path, limit: Duration) -> Result<ExitStatus, RunscError> {
     let stdio = [Stdio::null(), Stdio::null(), Stdio::null()];
-    let child = Child { verb: "create", subject: "c", binary, argv: &[], stdio, limit };
+    let child = Child { verb: "create", subject: "c", binary, argv: &[], stdio, makes_sandbox: true, limit };
     run(child, &Waiting).await
 }
 
@@ -89,4 +89,12 @@ async fn output_is_read_up_to_a_bound_and_for_a_limited_time() {
 async fn a_program_that_ends_at_once_is_not_runsc() {
     let error = output_of(Path::new("/bin/false"), "--version", LIMIT, &Waiting).await.unwrap_err();
     assert_eq!(error.kind, Kind::NotRunsc);
+}
+
+#[tokio::test]
+async fn what_makes_a_sandbox_has_one_high_descriptor() {
+    let script = Script::new(
+        "cd /proc/$$/fd && test \"$(readlink 511)\" = /dev/null && test \"$(echo [0-9][0-9][0-9]*)\" = 511",
+    );
+    assert!(status_of(&script.path(), LIMIT).await.unwrap().success());
 }
