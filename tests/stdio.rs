@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 #![allow(clippy::disallowed_methods, reason = "a test's own files")]
 
-use std::time::Duration;
+use std::{io::Read, time::Duration};
 
-use harness::{ExecSpec, Harness, Spec, Stdio};
+use harness::{ExecSpec, Harness, Signal, Spec, Stdio};
 
 harness::on_both_runtimes![
     stdin_reaches_the_process_and_closing_it_is_its_end,
@@ -19,6 +19,7 @@ harness::on_curfew_alone![
     the_output_of_an_exec_is_complete_and_takes_little_memory,
     an_exec_whose_child_holds_its_output_ends_all_the_same,
     an_exec_with_a_slow_reader_loses_nothing,
+    a_reader_that_dies_stops_the_output_and_nothing_else,
 ];
 
 fn stdin_reaches_the_process_and_closing_it_is_its_end(h: &Harness) {
@@ -130,4 +131,29 @@ fn an_exec_with_a_slow_reader_loses_nothing(h: &Harness) {
     assert!(reader.join().unwrap().len() >= MIB);
     exec.delete().unwrap();
     task.end().unwrap();
+}
+
+fn a_reader_that_dies_stops_the_output_and_nothing_else(h: &Harness) {
+    let fifo = h.containerd.dir().join("temp/dies");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let stdio = || Stdio::Path(fifo.display().to_string());
+    let read_some = || std::fs::File::open(&fifo).unwrap().read_exact(&mut vec![0; MIB]).unwrap();
+    let task = h.start(Spec::new(["yes", "of the container"]).stdio(stdio()));
+    read_some();
+    let exec = task.exec(&ExecSpec::new(["yes", "of the exec"]).stdio(stdio())).unwrap();
+    exec.start().unwrap();
+    read_some();
+    // Both stand with their pipes full, and go on where another reader comes.
+    std::thread::sleep(Duration::from_millis(300));
+    let other = task.exec(&ExecSpec::new(["true"])).unwrap();
+    other.start().unwrap();
+    assert_eq!(other.wait().unwrap().status, 0);
+    other.delete().unwrap();
+    read_some();
+    exec.kill(Signal::SIGKILL).unwrap();
+    assert_eq!(exec.wait().unwrap().status, 137);
+    exec.delete().unwrap();
+    task.kill(Signal::SIGKILL).unwrap();
+    assert_eq!(task.wait().unwrap().status, 137);
+    task.delete().unwrap();
 }

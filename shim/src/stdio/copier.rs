@@ -15,7 +15,10 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::{io::Interest, sync::watch};
 
-use super::release::release;
+use super::{
+    release::release,
+    splice::{splice_all, widen},
+};
 use crate::watched::Watched;
 
 /// One read. A pipe holds no more by default.
@@ -43,10 +46,22 @@ pub(crate) async fn copy(
     watcher: impl FnMut(&[u8]),
 ) {
     copy_all(source, &sink, ended, watcher).await;
-    if let Sink::Fifo(sink) = sink
-        && let Some(sink) = Arc::into_inner(sink)
-    {
-        release(sink.into_inner());
+    if let Sink::Fifo(sink) = sink {
+        release_watched(sink);
+    }
+}
+
+/// As [`copy`], for a source that is a pipe, to containerd's FIFO: nothing is copied.
+pub(crate) async fn forward(source: Arc<Watched>, sink: Arc<Watched>, ended: watch::Receiver<bool>) {
+    widen(source.get_ref());
+    widen(sink.get_ref());
+    splice_all(&source, &sink, ended).await;
+    release_watched(sink);
+}
+
+fn release_watched(fifo: Arc<Watched>) {
+    if let Some(fifo) = Arc::into_inner(fifo) {
+        release(fifo.into_inner());
     }
 }
 
@@ -125,7 +140,7 @@ async fn write_all(sink: &Watched, mut bytes: &[u8], ended: &mut watch::Receiver
 }
 
 /// Waits for a slow reader: for as long as it likes while the process runs, and a bounded time after it.
-async fn wait_writable(sink: &Watched, ended: &mut watch::Receiver<bool>) -> io::Result<()> {
+pub(super) async fn wait_writable(sink: &Watched, ended: &mut watch::Receiver<bool>) -> io::Result<()> {
     while !*ended.borrow_and_update() {
         tokio::select! {
             ready = sink.writable() => return ready.map(drop),

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::{
     StdioPaths,
-    copier::{Sink, copy},
+    copier::{Sink, copy, forward},
     fifo::{StdioError, open_fifo_at, open_file_at},
     terminal::Terminal,
 };
@@ -134,8 +134,14 @@ impl ExecStdio {
         let (stdin_closed, stdin_receiver) = watch::channel(false);
         drop(self.guest);
         for (source, sink) in self.outputs {
-            let source = Arc::new(watched(source)?);
-            tokio::spawn(copy(source, sink.sink()?, ended_receiver.clone(), |_| {}));
+            let (source, ended) = (Arc::new(watched(source)?), ended_receiver.clone());
+            match sink.sink()? {
+                // A terminal's outer side is no pipe.
+                Sink::Fifo(fifo) if self.terminal.is_none() => tokio::spawn(forward(source, fifo, ended)),
+                sink @ (Sink::Watched(_) | Sink::Fifo(_) | Sink::File(_)) => {
+                    tokio::spawn(copy(source, sink, ended, |_| {}))
+                }
+            };
         }
         if let Some((source, sink)) = self.input {
             let source = Arc::new(watched(source)?);

@@ -5,6 +5,7 @@ mod copier;
 pub(crate) mod exec;
 pub(crate) mod fifo;
 mod release;
+mod splice;
 pub(crate) mod terminal;
 
 use serde::{Deserialize, Serialize};
