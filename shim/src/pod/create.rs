@@ -148,9 +148,7 @@ impl Pod {
 
     pub(super) fn forget_record(&mut self, id: &ContainerId) {
         self.record.containers.remove(id.as_str());
-        if let Err(error) = self.write_record() {
-            log::error!(container = id.as_str(); "{error}");
-        }
+        self.write_record_or_log(id);
     }
 
     pub(super) fn created(
@@ -202,8 +200,13 @@ impl Pod {
             noted.cgroup = container.cgroup.clone();
         }
         self.take_gofer(id, created.gofer);
+        self.write_record_or_log(id);
+    }
+
+    /// Notes what runsc has started. A failure is no reason to end it: the cgroup was written down before, and through
+    /// it `delete` still finds everything.
+    pub(super) fn write_record_or_log(&self, id: &ContainerId) {
         if let Err(error) = self.write_record() {
-            // The cgroup was written down before: `delete` still finds everything through it.
             log::error!(container = id.as_str(); "{error}");
         }
     }

@@ -68,7 +68,10 @@ impl Pod {
 
     pub(super) fn started(&mut self, id: &ContainerId, mut stdio: ContainerStdio, started: Started) {
         stdio.release_guest_ends();
-        self.take_gofer(id, started.gofer);
+        if started.gofer.is_some() {
+            self.take_gofer(id, started.gofer);
+            self.write_record_or_log(id);
+        }
         let Some(container) = self.containers.get_mut(id) else { return };
         container.keep_stdio(stdio);
         if let Some(streams) = started.streams {
