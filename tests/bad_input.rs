@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    io::{self, Write},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -15,6 +16,7 @@ use containerd_shim_protos::{
 };
 use harness::{
     Code, Harness, RpcError, Spec, Stdio,
+    proc::Process,
     shim::{Said, Shim, Verb, limit},
 };
 use serde_json::json;
@@ -27,6 +29,7 @@ harness::on_curfew_alone![
     a_stream_that_is_no_fifo_is_refused,
     a_logger_is_not_supported_yet,
     a_start_that_meets_a_dead_shims_sandbox_cleans_it_and_keeps_its_lock,
+    a_start_that_nobody_waits_for_leaves_no_shim,
 ];
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -202,10 +205,7 @@ fn a_start_that_meets_a_dead_shims_sandbox_cleans_it_and_keeps_its_lock(h: &Harn
         let reply: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
         reply["address"].as_str().unwrap().to_owned()
     };
-    let shims = || {
-        let all = harness::proc::of_test(h.containerd.namespace(), h.containerd.pid()).into_iter();
-        all.filter(|p| p.command.ends_with(" serve")).collect::<Vec<_>>()
-    };
+    let shims = || shims(h);
     let first = address(&start(h, "twice", &bundle));
     // A second start for the same sandbox joins.
     assert_eq!(address(&start(h, "twice", &bundle)), first);
@@ -222,4 +222,34 @@ fn a_start_that_meets_a_dead_shims_sandbox_cleans_it_and_keeps_its_lock(h: &Harn
     shim.tasks()
         .shutdown(limit(), &ShutdownRequest { id: "twice".into(), ..ShutdownRequest::default() })
         .unwrap();
+}
+
+fn shims(h: &Harness) -> Vec<Process> {
+    let all = harness::proc::of_test(h.containerd.namespace(), h.containerd.pid()).into_iter();
+    all.filter(|p| p.command.ends_with(" serve")).collect()
+}
+
+fn a_start_that_nobody_waits_for_leaves_no_shim(h: &Harness) {
+    let bundle = bundle(h, "unheard");
+    let start = || Verb::of(&h.containerd, "unheard", &bundle, "start").stdin(class_options(h));
+    let nothing_is_left = || {
+        assert!(shims(h).is_empty(), "{:#?}", shims(h));
+        let sandboxes = fs::read_dir(h.containerd.state_dir().join("s")).map_or(0, Iterator::count);
+        assert_eq!(sandboxes, 0);
+    };
+    // A containerd that died before it has said what it wanted.
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(start().stdout(writer).run(LIMIT).unwrap().status.unwrap().code(), Some(1));
+    nothing_is_left();
+    // One that dies while the shim starts: the reply waits for room.
+    let (reader, mut writer) = io::pipe().unwrap();
+    writer.write_all(&vec![0; 64 << 10]).unwrap();
+    std::thread::scope(|scope| {
+        let starting = scope.spawn(|| start().stdout(writer).run(LIMIT).unwrap());
+        harness::rpc::poll(LIMIT, || (!shims(h).is_empty()).then_some(())).unwrap();
+        drop(reader);
+        assert_eq!(starting.join().unwrap().status.unwrap().code(), Some(1));
+    });
+    nothing_is_left();
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -80,6 +81,7 @@ pub struct Verb {
     args: Vec<String>,
     dir: PathBuf,
     stdin: Vec<u8>,
+    stdout: Option<OwnedFd>,
     env: Vec<(String, String)>,
 }
 
@@ -91,6 +93,7 @@ impl Verb {
             args: args.into_iter().map(str::to_owned).collect(),
             dir: dir.into(),
             stdin: Vec::new(),
+            stdout: None,
             env: Vec::new(),
         }
     }
@@ -129,6 +132,13 @@ impl Verb {
         self
     }
 
+    /// A stdout of the caller's own; nothing is read back from it.
+    #[must_use]
+    pub fn stdout(mut self, stdout: impl Into<OwnedFd>) -> Self {
+        self.stdout = Some(stdout.into());
+        self
+    }
+
     #[must_use]
     pub fn env(mut self, key: &str, value: &str) -> Self {
         self.env.push((key.into(), value.into()));
@@ -148,7 +158,7 @@ impl Verb {
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .envs(self.env)
             .stdin(Stdio::piped())
-            .stdout(out.try_clone()?)
+            .stdout(self.stdout.map_or_else(|| out.try_clone().map(Stdio::from), |fd| Ok(fd.into()))?)
             .stderr(err.try_clone()?)
             .spawn()?;
         if let Some(mut stdin) = child.stdin.take() {

@@ -14,7 +14,7 @@ use std::{
         unix::process::CommandExt,
     },
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
@@ -31,12 +31,12 @@ pub(super) struct Daemon<'a> {
 }
 
 impl Daemon<'_> {
-    /// Starts the shim and returns its pid.
+    /// Starts the shim.
     ///
     /// # Errors
     /// This binary cannot be executed again.
-    pub(super) fn start(self) -> io::Result<u32> {
-        let child = Command::new("/proc/self/exe")
+    pub(super) fn start(self) -> io::Result<Child> {
+        Command::new("/proc/self/exe")
             // The name by which people look for it.
             .arg0(std::env::current_exe()?)
             .args(["-namespace", self.namespace, "-id", self.id, "-sandbox-dir"])
@@ -48,8 +48,7 @@ impl Daemon<'_> {
             .stdin(Stdio::from(self.listener))
             .stdout(Stdio::from(self.lock))
             .stderr(Stdio::null())
-            .spawn()?;
-        Ok(child.id())
+            .spawn()
     }
 }
 

@@ -3,13 +3,18 @@
 use std::{
     fs,
     io::{self, Write},
-    os::unix::{fs::PermissionsExt, net::UnixListener},
+    os::{
+        fd::AsFd,
+        unix::{fs::PermissionsExt, net::UnixListener},
+    },
     path::{Path, PathBuf},
+    process::Child,
     time::Duration,
 };
 
 use anyhow::{Context, bail};
 use curfew_config::{BASE_FILE, Class, DROP_IN_DIR, NodePolicy};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runsc_bridge::{ContainerId, SandboxId};
 
 use super::{
@@ -44,12 +49,58 @@ pub(crate) fn start(args: &Args) -> anyhow::Result<()> {
     let stdin = Stdin::parse(&read_stdin().context("reading standard input")?, &args.id, &args.namespace)?;
     let role = Role::of(&id, &spec::annotations(&bundle)?)?;
     let sandbox = role.sandbox(&id)?;
+    if caller_has_gone() {
+        // Then what stands in standard input, if anything, is not what it wanted to say.
+        bail!("whoever asked for a shim has gone");
+    }
     let request = Request { args, bundle: &bundle, stdin, sandbox };
-    let (version, socket) = if role.is_root() { request.start_or_find()? } else { request.find()? };
-    durable::replace(&bundle.join("address"), format!("unix://{}", socket.display()).as_bytes())
+    let shim = if role.is_root() { request.start_or_find()? } else { request.find()? };
+    let told = tell(&shim, &bundle);
+    if told.is_err()
+        && let Some(started) = shim.started
+    {
+        started.undo();
+    }
+    told
+}
+
+fn tell(shim: &ShimAddress, bundle: &Path) -> anyhow::Result<()> {
+    durable::replace(&bundle.join("address"), format!("unix://{}", shim.socket.display()).as_bytes())
         .context("writing the address to the bundle")?;
-    let reply = start_reply(version, &socket);
-    io::stdout().lock().write_all(reply.as_bytes()).context("writing the reply")
+    let reply = start_reply(shim.version, &shim.socket);
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(reply.as_bytes()).and_then(|()| stdout.flush()).context("writing the reply")
+}
+
+/// Whether nobody reads our reply any more: a pipe's writing end reports an error then.
+fn caller_has_gone() -> bool {
+    let stdout = io::stdout();
+    let mut polled = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
+    let polls = poll(&mut polled, PollTimeout::ZERO).is_ok();
+    polls && polled[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR))
+}
+
+/// A shim to talk to.
+struct ShimAddress {
+    version: u32,
+    socket: PathBuf,
+    /// If it is a new one.
+    started: Option<StartedShim>,
+}
+
+/// A shim that nobody has been told of.
+struct StartedShim {
+    process: Child,
+    dir: SandboxDir,
+}
+
+impl StartedShim {
+    /// Ends it. It has made nothing but what `start` made for it.
+    fn undo(mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = self.dir.remove();
+    }
 }
 
 fn load_policy(options: &RuntimeOptions) -> anyhow::Result<NodePolicy> {
@@ -94,7 +145,7 @@ struct Request<'a> {
 impl Request<'_> {
     /// The shim of a pod that must be running. Its own bundle says where it is: the class's file may say something
     /// else by now, and a pod keeps what it was started with.
-    fn find(&self) -> anyhow::Result<(u32, PathBuf)> {
+    fn find(&self) -> anyhow::Result<ShimAddress> {
         let beside = self.bundle.parent().map(|bundles| bundles.join(self.sandbox.as_str()));
         let note = beside.and_then(|bundle| BundleNote::read(&bundle).transpose()).transpose();
         let dir = match note.context("reading the note in the sandbox's bundle")? {
@@ -112,13 +163,13 @@ impl Request<'_> {
     }
 
     /// The answer is that of the shim that runs, which may be of another version than this binary.
-    fn running_shim(&self, dir: &SandboxDir) -> anyhow::Result<(u32, PathBuf)> {
+    fn running_shim(&self, dir: &SandboxDir) -> anyhow::Result<ShimAddress> {
         let record = SandboxRecord::read(dir).context("reading the record of the running shim")?;
         if record.namespace != self.args.namespace || record.sandbox != self.sandbox {
             bail!("{} belongs to sandbox {} of {}", dir.path().display(), record.sandbox, record.namespace);
         }
         self.note_bundle(dir)?;
-        Ok((record.protocol, dir.socket()))
+        Ok(ShimAddress { version: record.protocol, socket: dir.socket(), started: None })
     }
 
     fn note_bundle(&self, dir: &SandboxDir) -> anyhow::Result<()> {
@@ -126,7 +177,7 @@ impl Request<'_> {
         note.write(self.bundle).context("writing to the bundle")
     }
 
-    fn start_or_find(self) -> anyhow::Result<(u32, PathBuf)> {
+    fn start_or_find(self) -> anyhow::Result<ShimAddress> {
         let policy = load_policy(&self.stdin.options)?;
         let runsc = resolve_runsc(&policy)?;
         settings_of(&policy)?;
@@ -142,12 +193,15 @@ impl Request<'_> {
             Lock::Taken(lock) => lock,
         };
         let version = policy.protocol.version;
-        if let Err(error) = self.start_shim(&dir, runsc, policy, lock) {
-            // Nothing has been started: this is all there is.
-            let _ = dir.remove();
-            return Err(error);
+        let socket = dir.socket();
+        match self.start_shim(&dir, runsc, policy, lock) {
+            Ok(process) => Ok(ShimAddress { version, socket, started: Some(StartedShim { process, dir }) }),
+            Err(error) => {
+                // Nothing has been started: this is all there is.
+                let _ = dir.remove();
+                Err(error)
+            }
         }
-        Ok((version, dir.socket()))
     }
 
     fn start_shim(
@@ -156,7 +210,7 @@ impl Request<'_> {
         runsc: PathBuf,
         policy: NodePolicy,
         lock: fs::File,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Child> {
         let events_address = self
             .stdin
             .events_address
@@ -182,11 +236,11 @@ impl Request<'_> {
             listener: listener.into(),
             lock: lock.into(),
         };
-        let pid = daemon.start().context("starting the shim")?;
+        let process = daemon.start().context("starting the shim")?;
         if let Some(score) = oom_score_of_parent() {
-            set_oom_score(pid, score);
+            set_oom_score(process.id(), score);
         }
-        Ok(())
+        Ok(process)
     }
 }
 
