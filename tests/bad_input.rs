@@ -27,7 +27,6 @@ harness::on_curfew_alone![
     a_spec_that_is_missing_cut_or_huge_is_refused_at_start,
     a_spec_that_goes_bad_before_create_is_refused_and_the_shim_goes_on,
     a_stream_that_is_no_fifo_is_refused,
-    a_logger_is_not_supported_yet,
     a_start_that_meets_a_dead_shims_sandbox_cleans_it_and_keeps_its_lock,
     a_start_that_nobody_waits_for_leaves_no_shim,
 ];
@@ -190,12 +189,6 @@ fn a_stream_that_is_no_fifo_is_refused(h: &Harness) {
         let error = h.try_create(Spec::sleeper().stdio(Stdio::Path(path))).unwrap_err();
         assert_eq!(error.code, Code::InvalidArgument, "{name}: {error}");
     }
-}
-
-fn a_logger_is_not_supported_yet(h: &Harness) {
-    let logger = Stdio::Path("binary:///bin/cat".into());
-    let error = h.try_create(Spec::sleeper().stdio(logger)).unwrap_err();
-    assert_eq!(error.code, Code::Unimplemented, "{error}");
 }
 
 fn a_start_that_meets_a_dead_shims_sandbox_cleans_it_and_keeps_its_lock(h: &Harness) {

@@ -13,6 +13,7 @@ const DEFAULT: &str = "timeout.default";
 const MAX: &str = "timeout.max";
 const GRACE: &str = "timeout.grace";
 const MAX_GRACE: &str = "timeout.max_grace";
+const BINARY_LOGGER: &str = "pod.binary_logger";
 
 /// A key and its duration.
 type Setting = (&'static str, Duration);
@@ -30,7 +31,8 @@ pub(crate) fn check_order(timeout: &Timeout, layers: &Layers) -> Result<(), Conf
 /// A class that lowers a ceiling below a default which it inherits takes the default down with it: its
 /// author meant "at most this" and need not repeat the default. One that writes both must agree with itself.
 ///
-/// Fails with [`ConfigError::Loosened`] if the class raises a ceiling, and as [`check_order`] does.
+/// Fails with [`ConfigError::Loosened`] if the class raises a ceiling, with [`ConfigError::NotAllowed`] if it allows
+/// what the node doesn't, and as [`check_order`] does.
 pub(crate) fn hold_class(
     policy: &mut NodePolicy,
     node: &NodePolicy,
@@ -45,7 +47,22 @@ pub(crate) fn hold_class(
     if !layers.class_sets(&segments(GRACE)) {
         timeout.grace = timeout.grace.min(timeout.max_grace);
     }
-    check_order(timeout, layers)
+    check_order(timeout, layers)?;
+    not_allowed_by_class(BINARY_LOGGER, policy.pod.binary_logger, node.pod.binary_logger, layers)
+}
+
+/// Refuses a class that allows what the node doesn't.
+fn not_allowed_by_class(
+    key: &'static str,
+    class: bool,
+    node: bool,
+    layers: &Layers,
+) -> Result<(), ConfigError> {
+    if node || !class {
+        return Ok(());
+    }
+    let path = segments(key);
+    Err(ConfigError::NotAllowed { file: layers.origin(&path), key, node_file: layers.node_origin(&path) })
 }
 
 fn not_above(

@@ -93,6 +93,9 @@ pub enum ConfigError {
         format_duration(*.node)
     )]
     Loosened { file: Origin, key: &'static str, value: Duration, node_file: Origin, node: Duration },
+    /// A class that allows what the node doesn't.
+    #[error("{file}: {key} = true: a class may not allow what the node doesn't ({node_file})")]
+    NotAllowed { file: Origin, key: &'static str, node_file: Origin },
 }
 
 /// The rule that a single value breaks, as the end of "`key = value`: …".

@@ -18,6 +18,7 @@ pub(crate) struct FileConfig {
     pub(crate) state: State,
     pub(crate) protocol: Protocol,
     pub(crate) timeout: Timeout,
+    pub(crate) pod: Pod,
     pub(crate) calls: Calls,
 }
 
@@ -58,6 +59,12 @@ pub(crate) struct Timeout {
     pub(crate) max_grace: Option<String>,
     pub(crate) on_shim_loss: Option<String>,
     pub(crate) on_timeout: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(crate) struct Pod {
+    pub(crate) binary_logger: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

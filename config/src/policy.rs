@@ -13,6 +13,8 @@ pub struct NodePolicy {
     pub state: State,
     pub protocol: Protocol,
     pub timeout: Timeout,
+    #[serde(default)]
+    pub pod: Pod,
     pub calls: Calls,
 }
 
@@ -175,6 +177,16 @@ impl Default for Timeout {
             on_timeout: OnTimeout::Kill,
         }
     }
+}
+
+/// What a pod may ask for beyond what every pod may. All of it is off unless the node's own files allow it.
+///
+/// Written down with each sandbox; what an earlier version didn't know reads as its default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pod {
+    /// Whether output may go to a program on the host, as nerdctl asks for it (`binary://`).
+    pub binary_logger: bool,
 }
 
 /// Limits of single calls to runsc or a sandbox's control socket; not of a pod's life.

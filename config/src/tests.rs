@@ -97,7 +97,7 @@ fn node() -> impl Strategy<Value = NodePolicy> {
 
 /// TOML that is nearly right: our sections and keys with good, odd and wrong values.
 fn likely_toml() -> impl Strategy<Value = String> {
-    let section = r"(\[(timeout|state|runsc|calls|protocol|odd)\]\n)?";
+    let section = r"(\[(timeout|state|runsc|calls|protocol|pod|odd)\]\n)?";
     let key = r#"(default|max|grace|max_grace|dir|flags|version|create|overlay2|TypeUrl|timeout\.max|"\\n")"#;
     let value = r#"("[0-9]{1,3}(ms|s|m|h)"|"[^"\\]{0,5}"|[0-9]{1,3}|true|\{a = "b"\}|\[1\]|1979-05-27)"#;
     let lines = format!("({section}{key} = {value}\n){{0,5}}");

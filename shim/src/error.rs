@@ -9,7 +9,7 @@ use crate::{
     resources::ResourcesError,
     rootfs::RootfsError,
     spec::{SpecError, exec_process::ProcessError},
-    stdio::fifo::StdioError,
+    stdio::error::StdioError,
 };
 
 /// The codes containerd tells apart. Never UNKNOWN: it means "task gone" to nobody and "retry" to everybody.
@@ -106,6 +106,12 @@ impl Error {
             | Self::Spec(_)
             | Self::Annotation(_) => Code::InvalidArgument,
             Self::Stdio(StdioError::Unsupported { .. }) => Code::Unimplemented,
+            Self::Stdio(StdioError::LoggerNotAllowed { .. }) => Code::FailedPrecondition,
+            Self::Stdio(StdioError::Logger { source, .. })
+                if source.kind() == std::io::ErrorKind::TimedOut =>
+            {
+                Code::DeadlineExceeded
+            }
             Self::Stdio(StdioError::Pipe { .. }) => Code::Internal,
             Self::Stdio(_)
             | Self::Rootfs(RootfsError::Target { .. } | RootfsError::OptionsTooLong { .. }) => {

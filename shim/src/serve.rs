@@ -66,7 +66,14 @@ async fn serve_pod(inherited: Inherited, record: SandboxRecord) -> anyhow::Resul
     let settings = settings_of(&record.policy)?;
     let cli = Cli::new(record.runsc.clone(), settings, dir.runsc_paths(), Arc::new(reaper.clone()));
     let calls = record.policy.calls.clone();
-    let tools = Tools { sandbox: record.sandbox.clone(), dir: dir.clone(), cli, calls, reaper };
+    let tools = Tools {
+        namespace: record.namespace.clone(),
+        sandbox: record.sandbox.clone(),
+        dir: dir.clone(),
+        cli,
+        calls,
+        reaper,
+    };
     let events = EventQueue::start(record.events_address.clone(), record.namespace.clone());
     let listener = connections::Listener::new(inherited.listener).context("taking over the socket")?;
     let connections = listener.connections();

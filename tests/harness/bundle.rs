@@ -75,7 +75,7 @@ impl Spec {
 
     #[must_use]
     pub fn stdio(mut self, stdio: Stdio) -> Self {
-        if matches!(stdio, Stdio::Terminal) {
+        if stdio.is_terminal() {
             self.json["process"]["terminal"] = json!(true);
         }
         self.stdio = stdio;

@@ -45,7 +45,7 @@ impl ExecSpec {
 
     #[must_use]
     pub fn stdio(mut self, stdio: Stdio) -> Self {
-        self.json["terminal"] = json!(matches!(stdio, Stdio::Terminal));
+        self.json["terminal"] = json!(stdio.is_terminal());
         self.stdio = stdio;
         self
     }

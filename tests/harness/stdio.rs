@@ -28,6 +28,14 @@ pub enum Stdio {
     None,
     /// These words as they are, for stdout and stderr: a URI, or something hostile.
     Path(String),
+    /// A terminal whose output goes there.
+    TerminalTo(String),
+}
+
+impl Stdio {
+    pub(crate) fn is_terminal(&self) -> bool {
+        matches!(self, Self::Terminal | Self::TerminalTo(_))
+    }
 }
 
 /// The names that go into Create or Exec, and the readers behind them.
@@ -51,6 +59,11 @@ impl Streams {
             Stdio::Path(words) => {
                 streams.stdout.clone_from(words);
                 streams.stderr.clone_from(words);
+                return Ok(streams);
+            }
+            Stdio::TerminalTo(words) => {
+                streams.stdout.clone_from(words);
+                streams.terminal = true;
                 return Ok(streams);
             }
             Stdio::Fifos => (false, true),

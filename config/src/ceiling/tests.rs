@@ -75,3 +75,18 @@ fn in_the_nodes_own_files_no_default_follows() {
         file: Origin::BuiltIn, ceiling_file, value, ceiling, ..
     }) if ceiling_file == origin && value == 10 * MINUTE && ceiling == MINUTE));
 }
+
+#[test]
+fn a_class_may_forbid_a_logger_and_not_allow_it() {
+    let allowed = "[pod]\nbinary_logger = true";
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("config.toml");
+    let load_class = |body| load(&base, Path::new("/nonexistent"), Class::Inline(body));
+    let error = load_class(allowed).unwrap_err();
+    assert!(matches!(error, ConfigError::NotAllowed { node_file: Origin::BuiltIn, .. }), "{error}");
+    #[allow(clippy::disallowed_methods, reason = "a test's own file")]
+    std::fs::write(&base, format!("version = 1\n{allowed}")).unwrap();
+    assert!(load_class("").unwrap().pod.binary_logger);
+    assert!(load_class(allowed).unwrap().pod.binary_logger);
+    assert!(!load_class("[pod]\nbinary_logger = false").unwrap().pod.binary_logger);
+}

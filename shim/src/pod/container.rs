@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use runsc_bridge::{CapabilitySets, ContainerId, ExecId};
+use tokio::task::JoinHandle;
 
 use super::{
     exec::Exec,
@@ -42,6 +43,8 @@ pub(super) struct Container {
     /// Who waits for a checkpoint that is being written.
     pub(super) checkpointing: Option<Responder>,
     pub(super) gofer: Option<Arc<PidFd>>,
+    /// Loggers that nobody writes to any more, its own and those of its execs. Its Delete waits for them.
+    pub(super) ending_loggers: Vec<JoinHandle<()>>,
     /// Who waits for a container that is killed while it is created.
     pub(super) waiting_kill: Vec<Responder>,
 }
@@ -70,6 +73,7 @@ impl Container {
             restore_from: request.restore_from,
             checkpointing: None,
             gofer: None,
+            ending_loggers: Vec::new(),
             waiting_kill: Vec::new(),
         }
     }
@@ -103,12 +107,9 @@ impl Container {
 
     /// Lets go of the streams of a program that has ended: containerd reads that as the end of the output.
     pub(super) fn close_streams(&mut self) {
-        if let Some(stdio) = self.stdio.take() {
-            stdio.finish();
-        }
-        if let Some(streams) = self.streams.take() {
-            streams.finish();
-        }
+        let of_stdio = self.stdio.take().and_then(ContainerStdio::finish);
+        let of_streams = self.streams.take().and_then(ExecStreams::finish);
+        self.ending_loggers.extend(of_stdio.into_iter().chain(of_streams));
     }
 
     /// What readers see.

@@ -19,7 +19,7 @@ use crate::{
     process::{PidFd, ProcessName, STATUS_KILLED, exit_code},
     record::{BundleNote, ContainerRecord},
     spec::{self, Spec},
-    stdio::{exec::ExecStreams, fifo::ContainerStdio},
+    stdio::{StdioPaths, error::StdioError, exec::ExecStreams, fifo::ContainerStdio, logger::LoggerProgram},
 };
 
 /// What `runsc create` made.
@@ -90,7 +90,16 @@ impl Pod {
         Ok(stdio)
     }
 
+    /// Refuses a logger where the node doesn't allow one.
+    pub(super) fn check_logger(&self, paths: &StdioPaths) -> Result<(), Error> {
+        if LoggerProgram::of(paths)?.is_some() && !self.record.policy.pod.binary_logger {
+            return Err(StdioError::LoggerNotAllowed { uri: paths.stdout.clone() }.into());
+        }
+        Ok(())
+    }
+
     fn open_stdio(&self, request: &Create) -> Result<ContainerStdio, Error> {
+        self.check_logger(&request.stdio)?;
         if !request.terminal {
             return Ok(ContainerStdio::open(&request.stdio)?);
         }

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use runsc_bridge::ContainerId;
+use tokio::task::JoinHandle;
 
 use super::{Input, Pod, Tools, process::Responder};
 use crate::{
@@ -48,6 +49,7 @@ impl Pod {
             id: id.clone(),
             rootfs: rootfs::mount_point(&container.bundle),
             cgroup: container.cgroup.clone(),
+            loggers: std::mem::take(&mut container.ending_loggers),
             gofer: container.gofer.clone(),
             sandbox_is_gone: container.role.is_root() || sandbox.as_ref().is_none_or(|s| s.has_ended()),
             sandbox: sandbox.filter(|_| container.role.is_root()),
@@ -55,6 +57,10 @@ impl Pod {
         let tools = self.tools.clone();
         self.spawn(async move {
             let result = work.run(&tools).await;
+            // What was written last may still be on its way to where it is kept.
+            for logger in work.loggers {
+                let _ = logger.await;
+            }
             Input::Deleted(work.id, result)
         });
     }
@@ -99,6 +105,7 @@ struct DeleteWork {
     id: ContainerId,
     rootfs: PathBuf,
     cgroup: Cgroup,
+    loggers: Vec<JoinHandle<()>>,
     gofer: Option<Arc<PidFd>>,
     /// For a root container, whose end is the sandbox's.
     sandbox: Option<Arc<PidFd>>,

@@ -69,6 +69,8 @@ impl Pod {
         if container.execs.contains_key(&request.id) {
             return Err(Error::ExecExists(request.id.to_string()));
         }
+        self.check_logger(&request.stdio)?;
+        let container = self.container_mut(&request.container)?;
         let (description, size) =
             exec_process::parse(&request.process, request.terminal, container.capabilities)?;
         let process = Process::new(
@@ -117,12 +119,14 @@ impl Pod {
         self.exec_mut(container, id)?;
         self.refuse_if_expired()?;
         let limit = self.tools.calls.start;
-        let control = self.control()?;
+        let (control, tools) = (self.control()?, self.tools.clone());
         self.container_mut(container)?.init.transition(Trigger::Exec)?;
         let exec = self.exec_mut(container, id)?;
         exec.process.transition(Trigger::Start)?;
         Ok(ExecWork {
             control,
+            tools,
+            id: id.clone(),
             description: exec.description.clone(),
             paths: exec.process.stdio_paths.clone(),
             size: exec.size,
@@ -191,11 +195,13 @@ impl Pod {
             Ok(Effect::RecordExit) => {
                 let exit = Exit::now(status);
                 exec.guest_pid = None;
-                if let Some(streams) = exec.streams.take() {
-                    streams.finish();
-                }
+                let logger = exec.streams.take().and_then(ExecStreams::finish);
                 exec.process.set_exit(exit);
                 let pid = exec.process.pid;
+                if let Ok(container) = self.container_mut(container) {
+                    container.ending_loggers.retain(|logger| !logger.is_finished());
+                    container.ending_loggers.extend(logger);
+                }
                 let exec = Some(id.to_string());
                 self.events.publish(Event::Exit { id: container.to_string(), exec, pid, exit });
             }

@@ -46,7 +46,7 @@ use crate::{
     reaper::Reaper,
     record::SandboxRecord,
     sandbox_dir::SandboxDir,
-    stdio::fifo::ContainerStdio,
+    stdio::{fifo::ContainerStdio, logger::LoggedProcess},
 };
 
 /// A shim whose pod is empty, and to which nobody has been connected for so long, was forgotten: containerd connects
@@ -72,11 +72,19 @@ enum Input {
 
 /// What the work that the pod task starts needs, and never changes.
 pub(crate) struct Tools {
+    pub(crate) namespace: String,
     pub(crate) sandbox: SandboxId,
     pub(crate) dir: SandboxDir,
     pub(crate) cli: Cli,
     pub(crate) calls: Calls,
     pub(crate) reaper: Reaper,
+}
+
+impl Tools {
+    /// A container or exec as a logger knows it.
+    fn logged(&self, id: &str) -> LoggedProcess {
+        LoggedProcess { namespace: self.namespace.clone(), id: id.to_owned() }
+    }
 }
 
 /// The running sandbox.

@@ -19,8 +19,10 @@ use tokio::{
 
 use super::{
     StdioPaths,
-    exec::{ExecStdio, ExecStreams},
-    fifo::{StdioError, open_fifo_at},
+    error::StdioError,
+    exec::{ExecStdio, ExecStreams, Output},
+    fifo::open_fifo_at,
+    logger::LoggerProgram,
     terminal::Terminal,
 };
 
@@ -30,7 +32,7 @@ pub(crate) struct Console {
     listener: UnixListener,
     path: PathBuf,
     stdin: Option<OwnedFd>,
-    stdout: Option<OwnedFd>,
+    stdout: Option<Output>,
 }
 
 impl Console {
@@ -40,9 +42,18 @@ impl Console {
     /// [`StdioError`] names what cannot be opened.
     pub(crate) fn open(paths: &StdioPaths, socket: PathBuf) -> Result<Self, StdioError> {
         let stdin = open_fifo_at("stdin", &paths.stdin, OFlag::O_RDONLY)?;
-        let stdout = open_fifo_at("stdout", &paths.stdout, OFlag::O_RDWR)?;
+        // A logger comes later.
+        let stdout = match LoggerProgram::of(paths)? {
+            Some(_) => None,
+            None => Output::open("stdout", &paths.stdout)?,
+        };
         let listener = UnixListener::bind(&socket).map_err(|source| StdioError::Pipe { source })?;
         Ok(Self { listener, path: socket, stdin, stdout })
+    }
+
+    /// Has the output go to a logger.
+    pub(super) fn log_to(&mut self, stdout: OwnedFd) {
+        self.stdout = Some(Output::Logger(stdout));
     }
 
     /// Where runsc sends the terminal to.
@@ -55,22 +66,18 @@ impl Console {
     /// # Errors
     /// Nothing came within `limit`, or something that is no terminal.
     pub(crate) async fn attach(
-        self,
+        mut self,
         limit: Duration,
         on_signal: impl Fn(i32) + Send + 'static,
     ) -> Result<ExecStreams, StdioError> {
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, "runsc sent no terminal");
         let received = tokio::time::timeout(limit, self.receive()).await.map_err(late);
+        let (stdin, stdout) = (self.stdin.take(), self.stdout.take());
         let attach = || {
             let terminal = Terminal::received(received??)?;
-            let (stdin, stdout) = (self.clone_of(&self.stdin)?, self.clone_of(&self.stdout)?);
             ExecStdio::of_received(terminal, stdin, stdout)?.start(on_signal)
         };
         attach().map_err(|source: io::Error| StdioError::Pipe { source })
-    }
-
-    fn clone_of(&self, fd: &Option<OwnedFd>) -> io::Result<Option<OwnedFd>> {
-        fd.as_ref().map(OwnedFd::try_clone).transpose()
     }
 
     async fn receive(&self) -> io::Result<OwnedFd> {

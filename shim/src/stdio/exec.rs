@@ -3,25 +3,30 @@
 use std::{fs::File, io, os::fd::OwnedFd, sync::Arc};
 
 use nix::{fcntl::OFlag, unistd::pipe2};
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
     StdioPaths,
     copier::{Sink, copy, forward},
-    fifo::{StdioError, open_fifo_at, open_file_at},
+    error::StdioError,
+    fifo::{open_fifo_at, open_file_at},
+    logger::{Logger, RunningLogger},
     terminal::Terminal,
 };
 use crate::watched::watch as watched;
 
 /// Where an output goes.
-enum Output {
+#[derive(Debug)]
+pub(super) enum Output {
     /// Opened both ways, so that a containerd that restarts breaks no pipe.
     Fifo(OwnedFd),
     File(File),
+    /// A pipe of which a logger has the other end.
+    Logger(OwnedFd),
 }
 
 impl Output {
-    fn open(stream: &'static str, path: &str) -> Result<Option<Self>, StdioError> {
+    pub(super) fn open(stream: &'static str, path: &str) -> Result<Option<Self>, StdioError> {
         match open_file_at(stream, path)? {
             Some(file) => Ok(Some(Self::File(file))),
             None => Ok(open_fifo_at(stream, path, OFlag::O_RDWR)?.map(Self::Fifo)),
@@ -32,6 +37,7 @@ impl Output {
         Ok(match self {
             Self::Fifo(fifo) => Sink::Fifo(Arc::new(watched(fifo)?)),
             Self::File(file) => Sink::File(Arc::new(file)),
+            Self::Logger(pipe) => Sink::Watched(Arc::new(watched(nonblocking(pipe)?)?)),
         })
     }
 }
@@ -43,6 +49,7 @@ pub(crate) struct ExecStdio {
     input: Option<(OwnedFd, OwnedFd)>,
     outputs: Vec<(OwnedFd, Output)>,
     terminal: Option<Terminal>,
+    logger: Option<RunningLogger>,
 }
 
 /// The copies of a running exec. Dropped, they end at once.
@@ -51,6 +58,7 @@ pub(crate) struct ExecStreams {
     ended: watch::Sender<bool>,
     stdin_closed: watch::Sender<bool>,
     terminal: Option<Terminal>,
+    logger: Option<RunningLogger>,
 }
 
 impl ExecStdio {
@@ -59,15 +67,26 @@ impl ExecStdio {
     ///
     /// # Errors
     /// [`StdioError`] names the stream.
-    pub(crate) fn open(paths: &StdioPaths, terminal: bool) -> Result<Self, StdioError> {
+    pub(crate) fn open(
+        paths: &StdioPaths,
+        terminal: bool,
+        logger: Option<Logger>,
+    ) -> Result<Self, StdioError> {
         // Without a keeper: once a writer has been there, the last one's end is the exec's end of input.
         let stdin = open_fifo_at("stdin", &paths.stdin, OFlag::O_RDONLY)?;
-        let stdout = Output::open("stdout", &paths.stdout)?;
-        if terminal {
-            return Self::with_terminal(stdin, stdout).map_err(|source| StdioError::Pipe { source });
-        }
-        let stderr = Output::open("stderr", &paths.stderr)?;
-        Self::with_pipes(stdin, [stdout, stderr]).map_err(|source| StdioError::Pipe { source })
+        let (outputs, running) = match logger {
+            Some(Logger { stdout, stderr, running }) => {
+                ([Some(Output::Logger(stdout)), Some(Output::Logger(stderr))], Some(running))
+            }
+            None if terminal => ([Output::open("stdout", &paths.stdout)?, None], None),
+            None => ([Output::open("stdout", &paths.stdout)?, Output::open("stderr", &paths.stderr)?], None),
+        };
+        let opened = match outputs {
+            [stdout, _] if terminal => Self::with_terminal(stdin, stdout),
+            outputs => Self::with_pipes(stdin, outputs),
+        };
+        let opened = opened.map_err(|source| StdioError::Pipe { source })?;
+        Ok(Self { logger: running, ..opened })
     }
 
     fn with_pipes(stdin: Option<OwnedFd>, sinks: [Option<Output>; 2]) -> io::Result<Self> {
@@ -87,7 +106,7 @@ impl ExecStdio {
         };
         let [stdout, stderr] = sinks;
         let guest = [guest_stdin, guest_output(stdout)?, guest_output(stderr)?];
-        Ok(Self { guest, input, outputs, terminal: None })
+        Ok(Self { guest, input, outputs, terminal: None, logger: None })
     }
 
     fn with_terminal(stdin: Option<OwnedFd>, stdout: Option<Output>) -> io::Result<Self> {
@@ -100,10 +119,10 @@ impl ExecStdio {
     pub(super) fn of_received(
         terminal: Terminal,
         stdin: Option<OwnedFd>,
-        stdout: Option<OwnedFd>,
+        stdout: Option<Output>,
     ) -> io::Result<Self> {
         let guest = [null()?, null()?, null()?];
-        Self::of_terminal(terminal, guest, stdin, stdout.map(Output::Fifo))
+        Self::of_terminal(terminal, guest, stdin, stdout)
     }
 
     fn of_terminal(
@@ -116,7 +135,7 @@ impl ExecStdio {
         let input = stdin.map(|fifo| Ok::<_, io::Error>((fifo, master()?))).transpose()?;
         let outputs =
             stdout.map(|output| Ok::<_, io::Error>((master()?, output))).transpose()?.into_iter().collect();
-        Ok(Self { guest, input, outputs, terminal: Some(terminal) })
+        Ok(Self { guest, input, outputs, terminal: Some(terminal), logger: None })
     }
 
     /// The terminal, if it is one.
@@ -154,14 +173,16 @@ impl ExecStdio {
             };
             tokio::spawn(copy(source, sink, stdin_receiver, watcher));
         }
-        Ok(ExecStreams { ended, stdin_closed, terminal: self.terminal })
+        Ok(ExecStreams { ended, stdin_closed, terminal: self.terminal, logger: self.logger })
     }
 }
 
 impl ExecStreams {
-    /// The process has ended: what is in its pipes is still copied, then the FIFOs close.
-    pub(crate) fn finish(self) {
+    /// The process has ended: what is in its pipes is still copied, then the FIFOs close. What is returned ends with
+    /// the logger, if there is one.
+    pub(crate) fn finish(self) -> Option<JoinHandle<()>> {
         self.ended.send_replace(true);
+        self.logger.map(RunningLogger::finish)
     }
 
     /// containerd has closed stdin: what was written is still copied, then the process sees the end.

@@ -20,40 +20,18 @@ use nix::{
     sys::stat::Mode,
     unistd::pipe2,
 };
-use runsc_bridge::GuestStdio;
-use thiserror::Error;
-use tokio::sync::watch;
+use runsc_bridge::{ChildExits, GuestStdio};
+use tokio::{sync::watch, task::JoinHandle};
 
 use super::{
     StdioPaths,
     console::Console,
     copier::{Sink, copy},
+    error::StdioError,
+    logger::{LoggedProcess, Logger, LoggerProgram, RunningLogger},
     release::release,
 };
 use crate::watched::watch as watched;
-
-/// A stream that cannot be opened as asked.
-#[derive(Debug, Error)]
-pub(crate) enum StdioError {
-    /// A kind of stream that this version doesn't serve.
-    #[error("{stream} {uri:?}: only FIFOs and file:// are supported")]
-    Unsupported { stream: &'static str, uri: String },
-    /// A path that could mean another file at another time.
-    #[error("{stream} {path:?} is not an absolute path")]
-    NotAbsolute { stream: &'static str, path: String },
-    /// A directory, a link, a regular file.
-    #[error("{stream} {} is not a FIFO of ours", path.display())]
-    NotFifo { stream: &'static str, path: PathBuf },
-    /// A `file://` that names something else.
-    #[error("{stream} {} is not a regular file", path.display())]
-    NotFile { stream: &'static str, path: PathBuf },
-    /// The pipes or the terminal for the sandbox cannot be made.
-    #[error("cannot make the streams for the sandbox: {source}")]
-    Pipe { source: io::Error },
-    /// It cannot be opened.
-    #[error("cannot open {stream} {}: {source}", path.display())]
-    Open { stream: &'static str, path: PathBuf, source: io::Error },
-}
 
 /// The open streams of one container.
 #[derive(Debug, Default)]
@@ -63,6 +41,9 @@ pub(crate) struct ContainerStdio {
     console: Option<Console>,
     /// Says to the copies into files that the program has ended.
     copies_ended: Option<watch::Sender<bool>>,
+    /// To be started before the container is.
+    logger: Option<LoggerProgram>,
+    running_logger: Option<RunningLogger>,
 }
 
 impl ContainerStdio {
@@ -71,14 +52,14 @@ impl ContainerStdio {
     /// # Errors
     /// [`StdioError`] names the stream and its path.
     pub(crate) fn open(paths: &StdioPaths) -> Result<Self, StdioError> {
-        let mut stdio = Self::default();
+        let mut stdio = Self { logger: LoggerProgram::of(paths)?, ..Self::default() };
         let streams = [
             ("stdin", &paths.stdin, OFlag::O_RDONLY),
             ("stdout", &paths.stdout, OFlag::O_WRONLY),
             ("stderr", &paths.stderr, OFlag::O_WRONLY),
         ];
         for (index, (stream, path, direction)) in streams.into_iter().enumerate() {
-            if path.is_empty() {
+            if path.is_empty() || (index > 0 && stdio.logger.is_some()) {
                 continue;
             }
             if index > 0
@@ -112,13 +93,37 @@ impl ContainerStdio {
         Ok(guest)
     }
 
-    /// The program has ended: what is in its pipes is still copied, then everything closes.
-    pub(crate) fn finish(self) {
+    /// Starts the logger, if there is one, and connects the container with it.
+    ///
+    /// # Errors
+    /// [`StdioError::Logger`]; then it doesn't run.
+    pub(crate) async fn start_logger(
+        &mut self,
+        process: &LoggedProcess,
+        exits: &dyn ChildExits,
+    ) -> Result<(), StdioError> {
+        let Some(program) = self.logger.take() else { return Ok(()) };
+        let Logger { stdout, stderr, running } = program.start(process, exits).await?;
+        self.running_logger = Some(running);
+        match &mut self.console {
+            Some(console) => console.log_to(stdout),
+            None => {
+                self.guest.0[1] = Some(stdout);
+                self.guest.0[2] = Some(stderr);
+            }
+        }
+        Ok(())
+    }
+
+    /// The program has ended: what is in its pipes is still copied, then everything closes. What is returned ends with
+    /// the logger, if there is one.
+    pub(crate) fn finish(self) -> Option<JoinHandle<()>> {
         let [_, stdout, stderr] = self.keepers;
         [stdout, stderr].into_iter().flatten().for_each(release);
         if let Some(ended) = &self.copies_ended {
             ended.send_replace(true);
         }
+        self.running_logger.map(RunningLogger::finish)
     }
 
     /// Opens what `paths` names for a container with a terminal, which runsc sends to `socket`.
@@ -126,7 +131,8 @@ impl ContainerStdio {
     /// # Errors
     /// [`StdioError`] names the stream and its path.
     pub(crate) fn open_terminal(paths: &StdioPaths, socket: PathBuf) -> Result<Self, StdioError> {
-        Ok(Self { console: Some(Console::open(paths, socket)?), ..Self::default() })
+        let logger = LoggerProgram::of(paths)?;
+        Ok(Self { console: Some(Console::open(paths, socket)?), logger, ..Self::default() })
     }
 
     /// Where runsc sends the terminal to.
@@ -259,7 +265,9 @@ mod tests {
         let open = |path: &str| ContainerStdio::open(&with_stdout(path)).unwrap_err();
         assert!(matches!(open("/nonexistent/out"), StdioError::Open { .. }));
         assert!(matches!(open("out"), StdioError::NotAbsolute { .. }));
-        assert!(matches!(open("binary:///bin/sh"), StdioError::Unsupported { .. }));
+        assert!(matches!(open("https://x/y"), StdioError::Unsupported { .. }));
+        let stderr = StdioPaths { stderr: "binary:///bin/sh".into(), ..StdioPaths::default() };
+        assert!(matches!(ContainerStdio::open(&stderr), Err(StdioError::Unsupported { .. })));
     }
 
     #[test]

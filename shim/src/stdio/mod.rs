@@ -2,8 +2,10 @@
 
 pub(crate) mod console;
 mod copier;
+pub(crate) mod error;
 pub(crate) mod exec;
 pub(crate) mod fifo;
+pub(crate) mod logger;
 mod release;
 mod splice;
 pub(crate) mod terminal;

@@ -32,7 +32,7 @@ fn command(dir: &Path, options: &Options) -> io::Result<Command> {
         path.extend(program.parent().map(Path::to_owned));
     }
     path.extend(["/usr/local/sbin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from));
-    let mut command = Command::new("setpriv");
+    let mut command = if options.node.is_empty() { Command::new("setpriv") } else { on_node(dir, options)? };
     command
         .args(["--pdeathsig", "KILL", "--"])
         .arg(programs.join("containerd"))
@@ -44,6 +44,20 @@ fn command(dir: &Path, options: &Options) -> io::Result<Command> {
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log);
+    Ok(command)
+}
+
+/// `setpriv` where `/etc/curfew` has the test's base file: the machine's own must not change under other tests.
+fn on_node(dir: &Path, options: &Options) -> io::Result<Command> {
+    let (upper, work) = (dir.join("etc"), dir.join("etc-work"));
+    fs::create_dir_all(upper.join("curfew"))?;
+    fs::create_dir_all(&work)?;
+    fs::write(upper.join("curfew/config.toml"), &options.node)?;
+    let script =
+        r#"mount -t overlay overlay -o "lowerdir=/etc,upperdir=$0,workdir=$1" /etc && shift && exec "$@""#;
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "slave", "--", "sh", "-c", script]);
+    command.arg(upper).arg(work).arg("setpriv");
     Ok(command)
 }
 

@@ -35,6 +35,9 @@ pub struct Options {
     pub config: String,
     /// Keys of the class file (Curfew's configuration) that differ from the harness's.
     pub class: String,
+    /// The node's own file, Curfew's base configuration. Where it isn't empty, containerd and its shims have a mount
+    /// namespace in which it is the machine's, and the mounts that they make are seen only there.
+    pub node: String,
     /// Directories before all others in containerd's PATH, for programs that stand in for runsc or runc.
     pub path: Vec<PathBuf>,
     /// Where snapshots are kept; `None` is overlayfs where that works and native elsewhere.
@@ -55,6 +58,7 @@ impl Default for Options {
             debug: false,
             config: String::new(),
             class: String::new(),
+            node: String::new(),
             path: Vec::new(),
             snapshotter: None,
         }

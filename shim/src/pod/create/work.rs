@@ -47,6 +47,9 @@ pub(super) async fn run_create(
     let result = create_and_find(tools, work, stdio).await;
     if result.is_err() {
         clean_failed_create(tools, work).await;
+        if let Some(logger) = std::mem::take(stdio).finish() {
+            let _ = logger.await;
+        }
     }
     result
 }
@@ -60,6 +63,7 @@ async fn create_and_find(
     if work.is_root {
         tools.cli.require_supported(tools.calls.probe).await?;
     }
+    stdio.start_logger(&tools.logged(work.id.as_str()), &tools.reaper).await?;
     let call = CreateCall {
         container: &work.id,
         bundle: &work.bundle,

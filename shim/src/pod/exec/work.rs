@@ -7,15 +7,17 @@ use runsc_bridge::{ContainerId, ControlSocket, ExecId, ExecProcess, Kind};
 use super::StartedExec;
 use crate::{
     error::Error,
-    pod::{Input, streams::tell_foreground},
+    pod::{Input, Tools, streams::tell_foreground},
     process::{PidFd, STATUS_KILLED, exit_code},
     spec::TerminalSize,
-    stdio::{StdioPaths, exec::ExecStdio},
+    stdio::{StdioPaths, exec::ExecStdio, logger::LoggerProgram},
 };
 
 /// One exec to start.
 pub(super) struct ExecWork {
     pub(super) control: ControlSocket,
+    pub(super) tools: Arc<Tools>,
+    pub(super) id: ExecId,
     pub(super) description: Arc<ExecProcess>,
     pub(super) paths: StdioPaths,
     pub(super) size: Option<TerminalSize>,
@@ -24,7 +26,13 @@ pub(super) struct ExecWork {
 
 impl ExecWork {
     pub(super) async fn run(self, container: &ContainerId) -> Result<StartedExec, Error> {
-        let stdio = ExecStdio::open(&self.paths, self.description.terminal)?;
+        let logger = match LoggerProgram::of(&self.paths)? {
+            Some(program) => {
+                Some(program.start(&self.tools.logged(self.id.as_str()), &self.tools.reaper).await?)
+            }
+            None => None,
+        };
+        let stdio = ExecStdio::open(&self.paths, self.description.terminal, logger)?;
         if let (Some(terminal), Some(size)) = (stdio.terminal(), self.size) {
             terminal.resize(size).map_err(Error::system("setting the terminal's size"))?;
         }
