@@ -8,14 +8,17 @@ use std::time::Duration;
 
 use containerd_shim_protos::api::{CreateTaskRequest, DeleteResponse, KillRequest, StateRequest};
 use containerd_shim_protos::protobuf::Message;
+use containerd_shim_protos::types::introspection::RuntimeInfo;
 use harness::shim::{Shim, Verb, limit};
-use harness::{Code, Harness, RpcError, Signal, Spec, Task};
+use harness::{Code, Harness, RpcError, Signal, Spec, Task, version};
+use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(5);
 
 harness::on_curfew_alone![
     version_is_one_line,
-    info_answers_in_milliseconds,
+    info_answers_in_milliseconds_with_what_runsc_can_do,
+    info_without_a_runsc_says_so_in_one_line,
     delete_of_what_is_not_there_succeeds_and_says_when,
     start_without_a_spec_fails_with_one_line,
     an_unknown_container_is_not_found,
@@ -38,11 +41,41 @@ fn version_is_one_line(h: &Harness) {
     }
 }
 
-fn info_answers_in_milliseconds(h: &Harness) {
-    let said = Verb::new(h.containerd.dir(), ["-info"]).run(LIMIT).unwrap();
+fn info_answers_in_milliseconds_with_what_runsc_can_do(h: &Harness) {
+    let runsc = version::runsc().parent().unwrap().display().to_string();
+    let info = || Verb::new(h.containerd.dir(), ["-info"]);
+    let said = info().env("PATH", &runsc).run(LIMIT).unwrap();
     assert!(said.status.unwrap().success(), "{}", String::from_utf8_lossy(&said.stderr));
-    assert!(!said.stdout.is_empty());
+    let features = features(&said.stdout);
+    for (list, entry) in [
+        ("/mountOptions", "ro"),
+        ("/linux/namespaces", "pid"),
+        ("/linux/capabilities", "CAP_NET_RAW"),
+        ("/linux/seccomp/actions", "SCMP_ACT_ERRNO"),
+    ] {
+        let listed = features.pointer(list).and_then(Value::as_array).unwrap();
+        assert!(listed.iter().any(|name| name == entry), "{list}: {listed:?}");
+    }
+    assert_eq!(features["ociVersionMin"], "1.0.0");
+    let text = features.to_string();
+    for not_ours in ["\"user\"", "idmap", "rro", "hooks", "dev.gvisor"] {
+        assert!(!text.contains(not_ours), "{not_ours}");
+    }
     assert!(said.took < Duration::from_millis(200), "-info took {:?}", said.took);
+}
+
+/// The features in `-info`'s answer.
+fn features(answer: &[u8]) -> Value {
+    let info = RuntimeInfo::parse_from_bytes(answer).unwrap();
+    assert_eq!(info.name, "io.containerd.curfew.v1");
+    serde_json::from_slice(&info.features.value).unwrap()
+}
+
+fn info_without_a_runsc_says_so_in_one_line(h: &Harness) {
+    let said = Verb::new(h.containerd.dir(), ["-info"]).env("PATH", "/nonexistent").run(LIMIT).unwrap();
+    assert_eq!(said.status.unwrap().code(), Some(1));
+    let text = String::from_utf8([said.stdout, said.stderr].concat()).unwrap();
+    assert!(text.lines().count() == 1 && text.contains("no runsc"), "{text:?}");
 }
 
 fn delete_of_what_is_not_there_succeeds_and_says_when(h: &Harness) {

@@ -2,7 +2,7 @@
 
 mod args;
 mod output;
-mod spawn;
+pub(crate) mod spawn;
 
 use std::{
     ffi::OsString,

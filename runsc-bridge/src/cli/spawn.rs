@@ -29,8 +29,8 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// The last descriptor of the table that has room for the sentry's own numbers, and none of those.
 const HIGH_DESCRIPTOR: libc::c_int = 511;
 
-/// More output than any version text has.
-const LARGEST_OUTPUT: u64 = 16 << 10;
+/// More output than a version or a list of features has.
+const LARGEST_OUTPUT: u64 = 64 << 10;
 
 /// A runsc process to start.
 pub(super) struct Child<'a> {
@@ -52,7 +52,7 @@ pub(super) async fn run(child: Child<'_>, exits: &dyn ChildExits) -> Result<Exit
 }
 
 /// Runs `binary` with one argument and returns the beginning of what it prints.
-pub(super) async fn output_of(
+pub(crate) async fn output_of(
     binary: &Path,
     argument: &'static str,
     limit: Duration,

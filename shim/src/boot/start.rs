@@ -103,7 +103,7 @@ impl StartedShim {
     }
 }
 
-fn load_policy(options: &RuntimeOptions) -> anyhow::Result<NodePolicy> {
+pub(super) fn load_policy(options: &RuntimeOptions) -> anyhow::Result<NodePolicy> {
     let path = Path::new(&options.config_path);
     let class = match (options.config_path.as_str(), options.config_body.as_str()) {
         ("", "") => Class::None,
@@ -114,7 +114,7 @@ fn load_policy(options: &RuntimeOptions) -> anyhow::Result<NodePolicy> {
 }
 
 /// The runsc that the sandbox will keep: as configured, else beside the shim, else on containerd's PATH.
-fn resolve_runsc(policy: &NodePolicy) -> anyhow::Result<PathBuf> {
+pub(super) fn resolve_runsc(policy: &NodePolicy) -> anyhow::Result<PathBuf> {
     let usable = |path: &Path| {
         let found = fs::metadata(path).with_context(|| format!("runsc {}", path.display()))?;
         if !found.is_file() || found.permissions().mode() & 0o111 == 0 {

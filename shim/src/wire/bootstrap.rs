@@ -6,6 +6,7 @@ use containerd_shim_protos::{
     types::introspection::{RuntimeInfo, RuntimeVersion},
 };
 use protobuf::{Message, MessageField, well_known_types::any::Any};
+use runsc_bridge::Features;
 use thiserror::Error;
 
 use super::timestamp;
@@ -101,6 +102,15 @@ fn parse_options(any: &Any) -> Result<RuntimeOptions, BootstrapError> {
     Ok(options)
 }
 
+/// A description of the runtime that cannot be written.
+#[derive(Debug, Error)]
+pub(crate) enum InfoError {
+    #[error(transparent)]
+    Features(#[from] serde_json::Error),
+    #[error(transparent)]
+    Message(#[from] protobuf::Error),
+}
+
 /// The reply to `start`: JSON, which every containerd from 1.7 on reads.
 pub(crate) fn start_reply(version: u32, socket: &std::path::Path) -> String {
     let address = format!("unix://{}", socket.display());
@@ -118,16 +128,12 @@ pub(crate) fn delete_reply(pid: u32, exit: Exit) -> Result<Vec<u8>, protobuf::Er
     response.write_to_bytes()
 }
 
-/// The reply to `-info`. It claims what runsc does and nothing more: recursive read-only mounts are not among it.
-pub(crate) fn info_reply(options: &[u8]) -> Result<Vec<u8>, protobuf::Error> {
-    let features = serde_json::json!({
-        "ociVersionMin": "1.0.0",
-        "ociVersionMax": "1.2.1",
-        "linux": {
-            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
-            "cgroup": { "v1": true, "v2": true },
-        },
-    });
+/// The reply to `-info`. It claims what the sandbox does and the shim passes on, and nothing more: no user namespaces
+/// and ID-mapped mounts, and no recursive read-only mounts, which runsc doesn't know.
+pub(crate) fn info_reply(options: &[u8], mut sandbox: Features) -> Result<Vec<u8>, InfoError> {
+    sandbox.linux.namespaces.retain(|namespace| namespace != "user");
+    let mut features = serde_json::to_value(sandbox)?;
+    features["linux"]["cgroup"] = serde_json::json!({ "v1": true, "v2": true });
     let features = Any {
         type_url: "types.containerd.io/opencontainers/runtime-spec/1/features/Features".to_owned(),
         value: features.to_string().into_bytes(),
@@ -146,7 +152,7 @@ pub(crate) fn info_reply(options: &[u8]) -> Result<Vec<u8>, protobuf::Error> {
         features: MessageField::some(features),
         ..RuntimeInfo::default()
     };
-    info.write_to_bytes()
+    Ok(info.write_to_bytes()?)
 }
 
 #[cfg(test)]
