@@ -29,6 +29,10 @@ pub enum Kind {
     ProgramNotFound,
     /// runsc refused the spec.
     BadSpec,
+    /// The checkpoint was made by another release of runsc.
+    OtherRunsc,
+    /// The checkpoint is of a container with another spec.
+    OtherSpec,
     /// The sandbox doesn't answer: its control socket is gone, or closed in the middle of a call.
     SandboxGone,
     /// The sentry doesn't know the method: an unsupported build.
@@ -81,9 +85,19 @@ impl RunscError {
 
     /// A failure that runsc described in `words`, in its log.
     pub(crate) fn of_runsc(call: &'static str, subject: impl fmt::Display, words: &str) -> Self {
-        Self::new(call, subject, classify(RUNSC, words), words)
+        let kind = classify(RUNSC, words);
+        let told = if kind == Kind::OtherSpec { without_values(words) } else { words };
+        Self::new(call, subject, kind, told)
     }
 }
+
+/// runsc shows both values of what differs between two specs: arguments, environment. Those are nobody's business.
+fn without_values(words: &str) -> &str {
+    words.split_once(SHOWS_VALUES).map_or("the spec is not the checkpoint's", |(before, _)| before)
+}
+
+/// What stands before the values, after the name of the field.
+const SHOWS_VALUES: &str = " across checkpoint restore";
 
 /// Messages reach users through containerd's errors: one line, of bounded length.
 fn one_line(text: &str) -> String {
@@ -117,6 +131,8 @@ const RUNSC: &Phrases = &[
     (&["failed to load ", ": "], Kind::ProgramNotFound),
     (&["error finding executable"], Kind::ProgramNotFound),
     (&["reading spec"], Kind::BadSpec),
+    (&["runsc version does not match", "checkpoint"], Kind::OtherRunsc),
+    (&["failed to validate restore spec"], Kind::OtherSpec),
     (&["sandbox is not running"], Kind::SandboxGone),
     (&["connecting to control server", "connection refused"], Kind::SandboxGone),
 ];
@@ -168,6 +184,21 @@ mod tests {
         ] {
             assert_eq!(classify(RUNSC, words), Kind::Failed, "{words}");
         }
+    }
+
+    #[test]
+    fn a_checkpoint_of_another_spec_is_told_without_what_differs() {
+        let words = r#"restoring container "c": failed to handle restore spec validation: failed to validate restore
+            spec: failed to validate spec for container "c": "Env" does not match across checkpoint restore for
+            container: "c", checkpoint []string{"SECRET=1"} restore []string{"SECRET=2"}"#
+            .replace("\n            ", " ");
+        let error = RunscError::of_runsc("restore", "c", &words);
+        assert_eq!(error.kind, Kind::OtherSpec);
+        assert!(error.to_string().ends_with(r#""Env" does not match"#), "{error}");
+        let error = RunscError::of_runsc("restore", "c", "failed to validate restore spec: SECRET=1 is new");
+        assert!(!error.to_string().contains("SECRET"), "{error}");
+        let words = "runsc version does not match across checkpoint restore, checkpoint: a current: b";
+        assert_eq!(RunscError::of_runsc("restore", "c", words).kind, Kind::OtherRunsc);
     }
 
     #[test]

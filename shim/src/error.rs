@@ -158,10 +158,10 @@ fn code_of_runsc(kind: Kind) -> Code {
         Kind::BinaryMissing | Kind::NotExecutable | Kind::TooOld | Kind::NotRunsc | Kind::FlagNotAllowed => {
             Code::FailedPrecondition
         }
-        Kind::NotStarted => Code::FailedPrecondition,
+        Kind::NotStarted | Kind::OtherRunsc => Code::FailedPrecondition,
         Kind::TimedOut => Code::DeadlineExceeded,
         Kind::NoSuchContainer | Kind::NoSuchProcess => Code::NotFound,
-        Kind::ProgramNotFound | Kind::BadSpec => Code::InvalidArgument,
+        Kind::ProgramNotFound | Kind::BadSpec | Kind::OtherSpec => Code::InvalidArgument,
         Kind::SandboxGone => Code::Unavailable,
         Kind::UnknownMethod | Kind::Protocol | Kind::Failed => Code::Internal,
     }
@@ -185,6 +185,8 @@ mod tests {
             (Kind::NoSuchProcess, Code::NotFound),
             (Kind::ProgramNotFound, Code::InvalidArgument),
             (Kind::BadSpec, Code::InvalidArgument),
+            (Kind::OtherRunsc, Code::FailedPrecondition),
+            (Kind::OtherSpec, Code::InvalidArgument),
             (Kind::SandboxGone, Code::Unavailable),
             (Kind::UnknownMethod, Code::Internal),
             (Kind::Protocol, Code::Internal),

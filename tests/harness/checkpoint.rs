@@ -27,7 +27,21 @@ impl Task {
         let mut tasks = containerd.client().tasks();
         let made = containerd.ask(tasks.checkpoint(containerd.request(request)))?.descriptors;
         let found = made.into_iter().find(|descriptor| descriptor.media_type == CHECKPOINT);
-        found.ok_or_else(|| RpcError::new(Code::NotFound, "containerd returned no checkpoint"))
+        let found =
+            found.ok_or_else(|| RpcError::new(Code::NotFound, "containerd returned no checkpoint"))?;
+        self.keep(&found)?;
+        Ok(found)
+    }
+
+    /// Nothing refers to a checkpoint, so containerd may collect it at any moment.
+    fn keep(&self, checkpoint: &Descriptor) -> Result<(), RpcError> {
+        let labels = [("containerd.io/gc.root".to_owned(), "test".to_owned())].into();
+        let info = api::Info { digest: checkpoint.digest.clone(), labels, ..api::Info::default() };
+        let update_mask = Some(prost_types::FieldMask { paths: vec!["labels".into()] });
+        let request = api::UpdateRequest { info: Some(info), update_mask };
+        let containerd = self.containerd();
+        let mut content = containerd.client().content();
+        containerd.ask(content.update(containerd.request(request))).map(drop)
     }
 }
 
