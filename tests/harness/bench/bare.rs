@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::meter::Meter;
 use super::notes::{Measure, Notes};
-use super::{Plan, Result, rootfs, writer};
+use super::{Plan, Result, rootfs, sentry, writer};
 
 /// As in `runsc-bridge/src/cli/args.rs`, for the policy that is built in.
 const FLAGS: [&str; 7] = [
@@ -54,6 +54,8 @@ impl Bare {
             notes.time(Measure::State, || self.call(&["state", &id], None))?;
             notes.time(Measure::Kill, || self.call(&["kill", &id, "URG"], None))?;
             notes.time(Measure::Exec, || self.call(&["exec", &id, "true"], None))?;
+            let socket = self.dir.join(format!("root/runsc-{id}.sock"));
+            notes.time(Measure::SentryExec, || sentry::exec_of_true(&socket, &id))?;
         }
         self.kill(&id, notes)?;
         notes.time(Measure::Delete, || self.delete(&id))?;

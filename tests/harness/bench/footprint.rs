@@ -12,7 +12,8 @@ use super::notes::{Measure, Notes};
 pub(crate) fn note(containerd: &Containerd, notes: &mut Notes<'_>) -> Result<()> {
     let shim = shim_of(containerd).ok_or("no shim is running")?;
     notes.add(Measure::Rss, kib(&shim.join("status"), &["VmRSS"])?);
-    notes.add(Measure::Private, kib(&shim.join("smaps_rollup"), &["Private_Clean", "Private_Dirty"])?);
+    // Pages of the program's file are shared by all shims of a node, though here only one runs.
+    notes.add(Measure::Private, kib(&shim.join("smaps_rollup"), &["Private_Dirty"])?);
     let descriptors = u32::try_from(fs::read_dir(shim.join("fd"))?.count())?;
     notes.add(Measure::Descriptors, descriptors.into());
     Ok(())

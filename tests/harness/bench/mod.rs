@@ -8,6 +8,7 @@ pub(crate) mod meter;
 pub(crate) mod notes;
 pub(crate) mod peer;
 pub(crate) mod rootfs;
+pub(crate) mod sentry;
 pub(crate) mod shims;
 pub(crate) mod table;
 pub(crate) mod target;

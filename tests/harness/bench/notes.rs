@@ -42,6 +42,8 @@ pub(crate) enum Measure {
     Delete,
     /// `true`, from Exec to the answer of Wait.
     Exec,
+    /// As [`Self::Exec`], by the sandbox's control socket.
+    SentryExec,
     Output,
     ExecOutput,
     Rss,
@@ -50,7 +52,7 @@ pub(crate) enum Measure {
 }
 
 impl Measure {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Create,
         Self::Start,
         Self::CreateAndStart,
@@ -61,6 +63,7 @@ impl Measure {
         Self::KillToExit,
         Self::Delete,
         Self::Exec,
+        Self::SentryExec,
         Self::Output,
         Self::ExecOutput,
         Self::Rss,
@@ -80,10 +83,11 @@ impl Measure {
             Self::KillToExit => "KILL to exit",
             Self::Delete => "delete",
             Self::Exec => "exec of true",
+            Self::SentryExec => "the same, in the sentry alone",
             Self::Output => "container output",
             Self::ExecOutput => "exec output",
             Self::Rss => "shim, resident",
-            Self::Private => "shim, private",
+            Self::Private => "shim, private and written to",
             Self::Descriptors => "shim, descriptors",
         }
     }
@@ -103,7 +107,8 @@ impl Measure {
             | Self::Kill
             | Self::KillToExit
             | Self::Delete
-            | Self::Exec => "ms",
+            | Self::Exec
+            | Self::SentryExec => "ms",
         }
     }
 

@@ -27,6 +27,7 @@ impl Target {
             | Measure::Start
             | Measure::KillToExit
             | Measure::Delete
+            | Measure::SentryExec
             | Measure::Output
             | Measure::Rss
             | Measure::Private
