@@ -49,6 +49,10 @@ pub(crate) enum Event {
     Resumed {
         id: String,
     },
+    /// Comes before the exit that it brings about.
+    Oom {
+        id: String,
+    },
     /// Of a container's init, or of one of its execs.
     Exit {
         id: String,

@@ -15,6 +15,7 @@ mod events;
 mod lifecycle;
 mod logging;
 mod memory;
+mod oom;
 mod pod;
 mod process;
 mod reaper;

@@ -142,6 +142,12 @@ pub(crate) fn read(cgroup: &Cgroup) -> io::Result<Stats> {
     })
 }
 
+/// How many members of `cgroup` were killed for want of memory; `None` where that isn't counted, or the cgroup is gone.
+pub(crate) fn oom_kills(cgroup: &Cgroup) -> Option<u64> {
+    let of = |file| cgroup.directory_with(file).and_then(|directory| text::Table::read(directory, file));
+    of("memory.oom_control").or_else(|| of("memory.events")).map(|table| table.get("oom_kill"))
+}
+
 fn read_memory(cgroup: &Cgroup) -> Option<(Memory, Version)> {
     let v1 = || cgroup.directory_with("memory.usage_in_bytes").map(|dir| (v1::memory(dir), Version::V1));
     let v2 = || cgroup.directory_with("memory.current").map(|dir| (v2::memory(dir), Version::V2));

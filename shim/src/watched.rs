@@ -4,7 +4,7 @@
 
 use std::{io, os::fd::OwnedFd};
 
-use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, unix::AsyncFd};
 
 /// A descriptor with its readiness.
 pub(crate) type Watched = AsyncFd<OwnedFd>;
@@ -14,8 +14,16 @@ pub(crate) type Watched = AsyncFd<OwnedFd>;
 /// # Errors
 /// The kind of file cannot be watched.
 pub(crate) fn watch(fd: OwnedFd) -> io::Result<Watched> {
+    watch_for(fd, Interest::READABLE | Interest::WRITABLE)
+}
+
+/// As [`watch`], for this alone.
+///
+/// # Errors
+/// As [`watch`].
+pub(crate) fn watch_for(fd: OwnedFd, interest: Interest) -> io::Result<Watched> {
     // SAFETY: an `OwnedFd` names the same open descriptor for as long as it lives, and it is dropped only after
     // `AsyncFd` has deregistered it.
-    let watched = unsafe { AsyncFd::register(fd) };
+    let watched = unsafe { AsyncFd::register_with_interest(fd, interest) };
     Ok(watched?)
 }

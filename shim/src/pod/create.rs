@@ -195,6 +195,7 @@ impl Pod {
                 process: Arc::new(new.process),
                 control: new.control,
                 cgroup: Arc::new(self.record.cgroup.clone()),
+                _oom: self.watch_memory(&self.record.cgroup),
             });
             self.spawn(async move {
                 let status = new.exit.await.map_or(STATUS_KILLED, exit_code);

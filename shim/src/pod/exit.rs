@@ -18,11 +18,16 @@ impl Pod {
         if self.containers.get(id).is_some_and(|container| runs(container.init.phase)) {
             self.end_execs(id);
         }
+        // Nothing else but a KILL from outside ends a program so.
+        let out_of_memory = status == STATUS_KILLED && self.has_run_out_of_memory();
         let Some(container) = self.containers.get_mut(id) else { return };
         match container.init.transition(Trigger::Exited) {
             Ok(Effect::RecordExit) => {
                 let exit = Exit::now(status);
                 container.close_streams();
+                if out_of_memory && container.role.is_workload() {
+                    self.events.publish(Event::Oom { id: id.to_string() });
+                }
                 self.events.publish(Event::Exit {
                     id: id.to_string(),
                     exec: None,

@@ -11,7 +11,9 @@ mod delete;
 mod exec;
 mod exit;
 pub(crate) mod group;
+mod handle;
 mod kill;
+mod memory;
 mod pause;
 mod process;
 mod start;
@@ -25,13 +27,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use curfew_config::Calls;
 use runsc_bridge::{Cli, ContainerId, ControlSocket, ExecId, RunscError, SandboxId};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
-use self::{
-    container::Container,
-    process::Responder,
-    view::{ContainerView, PodView},
-};
+pub(crate) use self::handle::PodHandle;
+use self::{container::Container, memory::AbortOnDrop, process::Responder, view::PodView};
 use crate::{
     cgroup::Cgroup,
     command::{self, Command, ProcessId, Reply},
@@ -63,6 +62,7 @@ enum Input {
     Exited(ContainerId, u32),
     SandboxExited(u32),
     TimeLimitEnforced(Step),
+    OutOfMemory,
     Deleted(ContainerId, Result<(), Error>),
     ExecStarted(ContainerId, ExecId, Result<exec::StartedExec, Error>),
     ExecExited(ContainerId, ExecId, u32),
@@ -93,37 +93,8 @@ struct Sandbox {
     control: ControlSocket,
     /// The one in the record, for readers.
     cgroup: Arc<Cgroup>,
-}
-
-/// How the Task service reaches the pod.
-#[derive(Clone)]
-pub(crate) struct PodHandle {
-    inbox: mpsc::UnboundedSender<Input>,
-    view: watch::Receiver<PodView>,
-}
-
-impl PodHandle {
-    /// Has a command carried out and returns the answer. Dropping the future doesn't stop the work.
-    ///
-    /// # Errors
-    /// What the pod task answers.
-    pub(crate) async fn request(&self, command: Command) -> Result<Reply, Error> {
-        let (responder, reply) = oneshot::channel();
-        let gone = Error::Internal("the shim is shutting down");
-        if self.inbox.send(Input::Request(command, responder)).is_err() {
-            return Err(gone);
-        }
-        reply.await.unwrap_or(Err(gone))
-    }
-
-    /// What container `id` looks like now.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub(crate) fn container(&self, id: &ContainerId) -> Result<ContainerView, Error> {
-        let view = self.view.borrow();
-        view.get(id).cloned().ok_or_else(|| Error::NotFound { what: "container", id: id.to_string() })
-    }
+    /// Looks for the kernel's kills as long as this is there.
+    _oom: Option<AbortOnDrop>,
 }
 
 /// The state of one pod.
@@ -204,6 +175,7 @@ impl Pod {
             Input::TimeLimitEnforced(step) => {
                 log::info!(pod = self.record.sandbox.as_str(); "the sandbox is gone, by {step:?}");
             }
+            Input::OutOfMemory => self.out_of_memory(),
             Input::Deleted(id, result) => self.deleted(&id, result),
             Input::ExecStarted(container, id, result) => self.exec_started(&container, &id, result),
             Input::Checkpointed(request, result) => self.checkpointed(request, result),

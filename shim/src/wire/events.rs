@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use containerd_shim_protos::{
     api::ForwardRequest,
     events::task::{
-        TaskCheckpointed, TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskIO,
+        TaskCheckpointed, TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskIO, TaskOOM,
         TaskPaused, TaskResumed, TaskStart,
     },
     shim::event::Envelope,
@@ -104,6 +104,10 @@ fn encode(event: &Event) -> Result<(&'static str, Any), ttrpc::Error> {
         Event::Resumed { id } => {
             let message = TaskResumed { container_id: id.clone(), ..TaskResumed::default() };
             Ok(("/tasks/resumed", any(&message)?))
+        }
+        Event::Oom { id } => {
+            let message = TaskOOM { container_id: id.clone(), ..TaskOOM::default() };
+            Ok(("/tasks/oom", any(&message)?))
         }
         Event::Exit { id, exec, pid, exit } => {
             // Of an init it is the container's id once more.

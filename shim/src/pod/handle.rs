@@ -1,0 +1,44 @@
+//! What the Task service has of the pod: a way in for requests, and the view that it publishes.
+
+use runsc_bridge::ContainerId;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    Input,
+    view::{ContainerView, PodView},
+};
+use crate::{
+    command::{Command, Reply},
+    error::Error,
+};
+
+/// How the Task service reaches the pod.
+#[derive(Clone)]
+pub(crate) struct PodHandle {
+    pub(super) inbox: mpsc::UnboundedSender<Input>,
+    pub(super) view: watch::Receiver<PodView>,
+}
+
+impl PodHandle {
+    /// Has a command carried out and returns the answer. Dropping the future doesn't stop the work.
+    ///
+    /// # Errors
+    /// What the pod task answers.
+    pub(crate) async fn request(&self, command: Command) -> Result<Reply, Error> {
+        let (responder, reply) = oneshot::channel();
+        let gone = Error::Internal("the shim is shutting down");
+        if self.inbox.send(Input::Request(command, responder)).is_err() {
+            return Err(gone);
+        }
+        reply.await.unwrap_or(Err(gone))
+    }
+
+    /// What container `id` looks like now.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub(crate) fn container(&self, id: &ContainerId) -> Result<ContainerView, Error> {
+        let view = self.view.borrow();
+        view.get(id).cloned().ok_or_else(|| Error::NotFound { what: "container", id: id.to_string() })
+    }
+}

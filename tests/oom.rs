@@ -1,0 +1,98 @@
+//! A sandbox that runs out of memory: an event before the exit, and nothing left that hangs.
+#![allow(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+#![allow(clippy::disallowed_methods, reason = "a process of the test's own, and a cgroup's file")]
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use harness::{Event, Harness, Spec, Task};
+
+harness::on_both_runtimes![a_container_that_eats_its_memory_ends_with_an_event_before_its_exit];
+
+harness::on_curfew_alone![
+    a_pod_that_runs_out_of_memory_ends_with_an_event_for_each_workload,
+    a_container_that_is_killed_by_hand_has_no_such_event,
+    a_sandbox_that_lost_a_process_for_want_of_memory_ends,
+];
+
+const LIMIT: u64 = 128 << 20;
+/// Keeps all that it reads until a line ends, and none does.
+const EATER: [&str; 2] = ["tail", "/dev/zero"];
+const ENDS_WITHIN: Duration = Duration::from_secs(20);
+
+fn topics(events: &[Event], id: &str) -> Vec<String> {
+    events.iter().filter(|event| event.container_id == id).map(|event| event.topic.clone()).collect()
+}
+
+fn oom_killed(task: &Task) {
+    assert_eq!(task.wait_for(ENDS_WITHIN).unwrap().status, 137);
+}
+
+fn a_container_that_eats_its_memory_ends_with_an_event_before_its_exit(h: &Harness) {
+    let events = h.events();
+    let task = h.start(Spec::new(EATER).memory(LIMIT));
+    oom_killed(&task);
+    let id = task.id().to_owned();
+    task.delete().unwrap();
+    let seen = events.wait_until("its delete", |all| topics(all, &id).contains(&"/tasks/delete".to_owned()));
+    let expected = ["/tasks/create", "/tasks/start", "/tasks/oom", "/tasks/exit", "/tasks/delete"];
+    assert_eq!(topics(&seen, &id), expected);
+}
+
+fn a_pod_that_runs_out_of_memory_ends_with_an_event_for_each_workload(h: &Harness) {
+    let events = h.events();
+    let pause = h.start(Spec::sleeper().sandbox("pause").memory(LIMIT));
+    let sibling = h.start(Spec::sleeper().id("sibling").container_of("pause", pause.pid()));
+    let eater = h.start(Spec::new(EATER).id("eater").container_of("pause", pause.pid()));
+    for task in [&eater, &sibling, &pause] {
+        oom_killed(task);
+    }
+    for task in [eater, sibling, pause] {
+        task.delete().unwrap();
+    }
+    let seen = events.wait_until("the last delete", |all| {
+        all.iter().filter(|event| event.topic == "/tasks/delete").count() == 3
+    });
+    let ended = ["/tasks/create", "/tasks/start", "/tasks/oom", "/tasks/exit", "/tasks/delete"];
+    assert_eq!(topics(&seen, "eater"), ended);
+    assert_eq!(topics(&seen, "sibling"), ended);
+    assert!(!topics(&seen, "pause").contains(&"/tasks/oom".to_owned()));
+}
+
+fn a_container_that_is_killed_by_hand_has_no_such_event(h: &Harness) {
+    let events = h.events();
+    let task = h.start(Spec::sleeper().memory(LIMIT));
+    let id = task.id().to_owned();
+    task.end().unwrap();
+    let seen = events.wait_until("its delete", |all| topics(all, &id).contains(&"/tasks/delete".to_owned()));
+    assert!(!topics(&seen, &id).contains(&"/tasks/oom".to_owned()));
+}
+
+fn memory_cgroup(h: &Harness, id: &str) -> PathBuf {
+    let is_its = |dir: &PathBuf| dir.ends_with(format!("{}/{id}", h.containerd.namespace()));
+    let accounts =
+        |dir: &PathBuf| ["memory.oom_control", "memory.events"].iter().any(|f| dir.join(f).exists());
+    harness::machine::cgroups().into_iter().find(|dir| is_its(dir) && accounts(dir)).unwrap()
+}
+
+fn a_sandbox_that_lost_a_process_for_want_of_memory_ends(h: &Harness) {
+    let task = h.start(Spec::sleeper().memory(LIMIT));
+    // A process beside the sandbox, in its cgroup, stands for a gofer or for one of those that hold the guest's memory:
+    // which one the kernel takes is its choice.
+    let mut eater = Command::new("sh")
+        .args(["-c", "read go; exec tail /dev/zero"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let cgroup = memory_cgroup(h, task.id());
+    fs::write(cgroup.join("cgroup.procs"), eater.id().to_string()).unwrap();
+    eater.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let since = Instant::now();
+    oom_killed(&task);
+    assert!(since.elapsed() < ENDS_WITHIN);
+    eater.wait().unwrap();
+    task.delete().unwrap();
+}
