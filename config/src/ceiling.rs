@@ -1,10 +1,12 @@
 //! Rules between values: a default stays under its ceiling, and a class under the node.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::error::ConfigError;
 use crate::merge::{Layers, segments};
 use crate::policy::{NodePolicy, Timeout};
+use crate::units::quantity::{format_cpu, format_size};
 
 #[cfg(test)]
 mod tests;
@@ -13,7 +15,6 @@ const DEFAULT: &str = "timeout.default";
 const MAX: &str = "timeout.max";
 const GRACE: &str = "timeout.grace";
 const MAX_GRACE: &str = "timeout.max_grace";
-const BINARY_LOGGER: &str = "pod.binary_logger";
 
 /// A key and its duration.
 type Setting = (&'static str, Duration);
@@ -31,8 +32,8 @@ pub(crate) fn check_order(timeout: &Timeout, layers: &Layers) -> Result<(), Conf
 /// A class that lowers a ceiling below a default which it inherits takes the default down with it: its
 /// author meant "at most this" and need not repeat the default. One that writes both must agree with itself.
 ///
-/// Fails with [`ConfigError::Loosened`] if the class raises a ceiling, with [`ConfigError::NotAllowed`] if it allows
-/// what the node doesn't, and as [`check_order`] does.
+/// Fails with [`ConfigError::Loosened`] if the class raises a ceiling, with [`ConfigError::Looser`] if it lets
+/// out what the node keeps in, and as [`check_order`] does.
 pub(crate) fn hold_class(
     policy: &mut NodePolicy,
     node: &NodePolicy,
@@ -48,21 +49,82 @@ pub(crate) fn hold_class(
         timeout.grace = timeout.grace.min(timeout.max_grace);
     }
     check_order(timeout, layers)?;
-    not_allowed_by_class(BINARY_LOGGER, policy.pod.binary_logger, node.pod.binary_logger, layers)
+    hold_confinement(policy, node, layers)
 }
 
-/// Refuses a class that allows what the node doesn't.
-fn not_allowed_by_class(
+/// Holds what confines a sandbox under the node's own: no class lets out what the node keeps in.
+fn hold_confinement(class: &NodePolicy, node: &NodePolicy, layers: &Layers) -> Result<(), ConfigError> {
+    let at_most = |key, class: u64, node: u64, written: fn(u64) -> String| {
+        refuse_unless(class <= node, key, || (written(class), written(node)), layers)
+    };
+    at_most("limits.memory", class.limits.memory, node.limits.memory, format_size)?;
+    at_most("limits.cpu", class.limits.cpu, node.limits.cpu, format_cpu)?;
+    at_most("limits.pids", class.limits.pids, node.limits.pids, |pids| pids.to_string())?;
+    if let (Some(class), Some(node)) = (class.limits.log_size, node.limits.log_size) {
+        at_most("limits.log_size", class, node, format_size)?;
+    }
+    let stays = |kept: bool, key, class: &str, node: &str| {
+        refuse_unless(kept, key, || (class.to_owned(), node.to_owned()), layers)
+    };
+    for (key, class, node) in [
+        ("pod.host_network", class.pod.host_network, node.pod.host_network),
+        ("pod.privileged", class.pod.privileged, node.pod.privileged),
+        ("pod.host_path", class.pod.host_path, node.pod.host_path),
+        ("pod.hooks", class.pod.hooks, node.pod.hooks),
+    ] {
+        stays(class <= node, key, class.as_str(), node.as_str())?;
+    }
+    let (nnp, node_nnp) = (class.pod.no_new_privs, node.pod.no_new_privs);
+    stays(nnp >= node_nnp, "pod.no_new_privs", nnp.as_str(), node_nnp.as_str())?;
+    let (logger, node_logger) = (class.pod.binary_logger, node.pod.binary_logger);
+    stays(logger <= node_logger, "pod.binary_logger", &logger.to_string(), &node_logger.to_string())?;
+    let (outer, node_outer) = (class.seccomp.outer, node.seccomp.outer);
+    stays(outer <= node_outer, "seccomp.outer", outer.as_str(), node_outer.as_str())?;
+    let (ring, node_ring) = (class.seccomp.io_uring, node.seccomp.io_uring);
+    stays(ring <= node_ring, "seccomp.io_uring", &ring.to_string(), &node_ring.to_string())?;
+    let (guest, node_guest) = (class.seccomp.guest, node.seccomp.guest);
+    stays(guest >= node_guest, "seccomp.guest", guest.as_str(), node_guest.as_str())?;
+    hold_lists(class, node, layers)
+}
+
+fn hold_lists(class: &NodePolicy, node: &NodePolicy, layers: &Layers) -> Result<(), ConfigError> {
+    let within = |key, class: &[String], node: &[String]| {
+        let added: Vec<&str> = class.iter().filter(|name| !node.contains(name)).map(String::as_str).collect();
+        refuse_unless(added.is_empty(), key, || (added.join(", "), node.join(", ")), layers)
+    };
+    within("capabilities.ceiling", &class.capabilities.ceiling, &node.capabilities.ceiling)?;
+    within("annotations.allow", &class.annotations.allow, &node.annotations.allow)?;
+    // A class that moved these could take any directory of the host for kubelet's.
+    let shown = |path: &Path| path.display().to_string();
+    let (kubelet, node_kubelet) = (&class.mounts.kubelet, &node.mounts.kubelet);
+    let both = || (shown(kubelet), shown(node_kubelet));
+    refuse_unless(kubelet == node_kubelet, "mounts.kubelet", both, layers)?;
+    let added = class.mounts.containerd.iter().find(|dir| !node.mounts.containerd.contains(dir));
+    let both = || {
+        let all: Vec<String> = node.mounts.containerd.iter().map(|dir| shown(dir)).collect();
+        (added.map(|dir| shown(dir)).unwrap_or_default(), all.join(", "))
+    };
+    refuse_unless(added.is_none(), "mounts.containerd", both, layers)
+}
+
+/// `values` are the class's and the node's.
+fn refuse_unless(
+    kept: bool,
     key: &'static str,
-    class: bool,
-    node: bool,
+    values: impl FnOnce() -> (String, String),
     layers: &Layers,
 ) -> Result<(), ConfigError> {
-    if node || !class {
+    if kept {
         return Ok(());
     }
-    let path = segments(key);
-    Err(ConfigError::NotAllowed { file: layers.origin(&path), key, node_file: layers.node_origin(&path) })
+    let (path, (value, node)) = (segments(key), values());
+    Err(ConfigError::Looser {
+        file: layers.origin(&path),
+        key,
+        value,
+        node_file: layers.node_origin(&path),
+        node,
+    })
 }
 
 fn not_above(

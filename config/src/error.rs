@@ -5,7 +5,7 @@
 
 use std::{fmt, io, path::PathBuf, time::Duration};
 
-use crate::units::{DurationError, format_duration};
+use crate::units::{DurationError, format_duration, quantity::QuantityError};
 
 /// Characters of a refused value that a message repeats.
 pub(crate) const SHOWN: usize = 64;
@@ -93,9 +93,9 @@ pub enum ConfigError {
         format_duration(*.node)
     )]
     Loosened { file: Origin, key: &'static str, value: Duration, node_file: Origin, node: Duration },
-    /// A class that allows what the node doesn't.
-    #[error("{file}: {key} = true: a class may not allow what the node doesn't ({node_file})")]
-    NotAllowed { file: Origin, key: &'static str, node_file: Origin },
+    /// A class that lets out what the node keeps in.
+    #[error("{file}: {key}: a class may not go from the node's {node:?} ({node_file}) to {}", quoted(.value))]
+    Looser { file: Origin, key: &'static str, value: String, node_file: Origin, node: String },
 }
 
 /// The rule that a single value breaks, as the end of "`key = value`: …".
@@ -103,8 +103,18 @@ pub enum ConfigError {
 pub enum Fault {
     #[error(transparent)]
     Duration(#[from] DurationError),
+    #[error(transparent)]
+    Quantity(#[from] QuantityError),
     #[error("must be longer than zero")]
     Zero,
+    #[error("must be more than zero")]
+    Nothing,
+    #[error("must be between {least} and {most}")]
+    OutOfRange { least: String, most: String },
+    #[error("{} isn't the name of a Linux capability, such as CAP_KILL", quoted(.0))]
+    NotACapability(String),
+    #[error("{} isn't an annotation's key", quoted(.0))]
+    NotAKey(String),
     #[error("must be at least {}", format_duration(*.least))]
     TooShort { least: Duration },
     #[error("must be at most {}", format_duration(*.most))]

@@ -18,7 +18,12 @@ pub(crate) struct FileConfig {
     pub(crate) state: State,
     pub(crate) protocol: Protocol,
     pub(crate) timeout: Timeout,
+    pub(crate) limits: Limits,
     pub(crate) pod: Pod,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) annotations: Annotations,
+    pub(crate) mounts: Mounts,
+    pub(crate) seccomp: Seccomp,
     pub(crate) calls: Calls,
 }
 
@@ -63,8 +68,50 @@ pub(crate) struct Timeout {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(crate) struct Limits {
+    pub(crate) memory: Option<String>,
+    pub(crate) cpu: Option<String>,
+    pub(crate) pids: Option<i64>,
+    pub(crate) log_size: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(crate) struct Pod {
+    pub(crate) host_network: Option<String>,
+    pub(crate) host_namespaces: Option<String>,
+    pub(crate) privileged: Option<String>,
+    pub(crate) host_path: Option<String>,
+    pub(crate) hooks: Option<String>,
+    pub(crate) no_new_privs: Option<String>,
     pub(crate) binary_logger: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(crate) struct Capabilities {
+    pub(crate) ceiling: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(crate) struct Annotations {
+    pub(crate) allow: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(crate) struct Mounts {
+    pub(crate) kubelet: Option<String>,
+    pub(crate) containerd: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(crate) struct Seccomp {
+    pub(crate) outer: Option<String>,
+    pub(crate) io_uring: Option<bool>,
+    pub(crate) guest: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -105,7 +152,7 @@ impl FileConfig {
 fn key_of(segment: &Segment) -> Option<&str> {
     match segment {
         Segment::Map { key } => Some(key),
-        // `FileConfig` has neither sequences nor enums.
+        // A list is one value of its key; there are no enums.
         Segment::Seq { .. } | Segment::Enum { .. } | Segment::Unknown => None,
     }
 }

@@ -32,6 +32,8 @@ pub use annotation::{Clamp, PodPolicy};
 pub use error::{AnnotationError, ConfigError, Fault, Origin};
 pub use load::{BASE_FILE, Class, DROP_IN_DIR, load};
 pub use policy::{
-    Calls, Network, NodePolicy, OnShimLoss, OnTimeout, Platform, Protocol, Runsc, State, Timeout,
+    Annotations, Calls, Capabilities, GuestProfile, HostNamespaces, Limits, Mounts, Network, NoNewPrivs,
+    NodePolicy, OnShimLoss, OnTimeout, OuterFilter, Permission, Platform, Pod, Protocol, Runsc, Seccomp,
+    State, Timeout,
 };
-pub use units::DurationError;
+pub use units::{DurationError, quantity::QuantityError};

@@ -1,5 +1,7 @@
 //! Durations as Go writes them, because that is what Kubernetes users write everywhere else.
 
+pub mod quantity;
+
 use std::time::Duration;
 
 use crate::error::quoted;

@@ -8,10 +8,11 @@ use crate::error::{ConfigError, Fault};
 use crate::file::{self, FileConfig};
 use crate::merge::{Layers, dotted, segments};
 use crate::policy::{
-    Calls, Network, NodePolicy, OnShimLoss, OnTimeout, Platform, Pod, Protocol, Runsc, State, Timeout,
+    Calls, Network, NodePolicy, OnShimLoss, OnTimeout, Platform, Protocol, Runsc, State, Timeout,
 };
 use crate::units::parse_duration;
 
+mod confinement;
 #[cfg(test)]
 mod tests;
 
@@ -32,7 +33,12 @@ pub(crate) fn node_policy(file: FileConfig, layers: &Layers) -> Result<NodePolic
         state: reader.state(file.state)?,
         protocol: reader.protocol(file.protocol)?,
         timeout: reader.timeout(file.timeout)?,
-        pod: reader.pod(&file.pod),
+        limits: reader.limits(file.limits)?,
+        pod: reader.pod(file.pod)?,
+        capabilities: reader.capabilities(file.capabilities)?,
+        annotations: reader.annotations(file.annotations)?,
+        mounts: reader.mounts(file.mounts)?,
+        seccomp: reader.seccomp(file.seccomp)?,
         calls: reader.calls(file.calls)?,
     })
 }
@@ -96,11 +102,6 @@ impl Reader<'_> {
             )?,
             on_timeout: self.take("timeout.on_timeout", file.on_timeout, built_in.on_timeout, on_timeout)?,
         })
-    }
-
-    #[allow(clippy::unused_self, reason = "read as every other section is")]
-    fn pod(&self, file: &file::Pod) -> Pod {
-        Pod { binary_logger: file.binary_logger.unwrap_or(Pod::default().binary_logger) }
     }
 
     fn calls(&self, file: file::Calls) -> Result<Calls, ConfigError> {

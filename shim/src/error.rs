@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use crate::{
     cgroup::CgroupPathError,
+    confine::Refusal,
     lifecycle::Phase,
     resources::ResourcesError,
     rootfs::RootfsError,
@@ -73,6 +74,8 @@ pub(crate) enum Error {
     #[error(transparent)]
     Spec(#[from] SpecError),
     #[error(transparent)]
+    Refusal(#[from] Refusal),
+    #[error(transparent)]
     Annotation(#[from] curfew_config::AnnotationError),
     #[error(transparent)]
     Stdio(#[from] StdioError),
@@ -105,6 +108,8 @@ impl Error {
             | Self::Signal(_)
             | Self::Spec(_)
             | Self::Annotation(_) => Code::InvalidArgument,
+            Self::Refusal(Refusal::Malformed { .. }) => Code::InvalidArgument,
+            Self::Refusal(_) => Code::FailedPrecondition,
             Self::Stdio(StdioError::Unsupported { .. }) => Code::Unimplemented,
             Self::Stdio(StdioError::LoggerNotAllowed { .. }) => Code::FailedPrecondition,
             Self::Stdio(StdioError::Logger { source, .. })

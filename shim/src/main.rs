@@ -7,6 +7,7 @@ mod args;
 mod boot;
 mod cgroup;
 mod command;
+mod confine;
 mod connections;
 mod deadline;
 mod durable;

@@ -3,7 +3,7 @@
 use std::{fs::File, io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use curfew_config::NodePolicy;
+use curfew_config::{NoNewPrivs, NodePolicy};
 use nix::sys::prctl;
 use runsc_bridge::{Cli, Settings, SettingsInput};
 use ttrpc::r#async::{Server, transport::Listener};
@@ -105,6 +105,7 @@ pub(crate) fn settings_of(policy: &NodePolicy) -> Result<Settings, runsc_bridge:
         network: runsc.network.as_str(),
         overlay2: &runsc.overlay2,
         directfs: runsc.directfs,
+        allow_suid: policy.pod.no_new_privs == NoNewPrivs::Pod,
         debug_dir: runsc.debug.then_some(runsc.debug_dir.as_path()),
         flags: runsc.flags.clone(),
     })

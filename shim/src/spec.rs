@@ -11,8 +11,8 @@ use runsc_bridge::CapabilitySets;
 use serde_json::Value;
 use thiserror::Error;
 
-use self::exec_process::DescribedCapabilities;
 pub(crate) use self::exec_process::TerminalSize;
+use self::exec_process::{DescribedCapabilities, ExecCeiling};
 use crate::durable;
 
 /// The largest `config.json` that is read, in bytes. Kubernetes bounds a pod at 1.5 MiB of protobuf, of which the
@@ -40,15 +40,15 @@ pub(crate) struct Spec {
     pub(crate) annotations: BTreeMap<String, String>,
     /// Where the container's cgroup is to be.
     pub(crate) cgroups_path: String,
-    /// What the container's own process may do, and so an exec that names nothing else.
-    pub(crate) capabilities: CapabilitySets,
+    /// What the container's own process may do, and so an exec at most.
+    pub(crate) exec_ceiling: ExecCeiling,
 }
 
 fn path_in(bundle: &Path) -> PathBuf {
     bundle.join("config.json")
 }
 
-type Object = serde_json::Map<String, Value>;
+pub(crate) type Object = serde_json::Map<String, Value>;
 
 /// A parsed `config.json`, with its path for messages. Read by hand: serde takes an array for a struct.
 struct Parsed {
@@ -104,6 +104,14 @@ impl Parsed {
         described.sets().map_err(|e| self.malformed(&e.to_string()))
     }
 
+    fn no_new_privileges(&self) -> Result<bool, SpecError> {
+        match self.object("process")?.and_then(|process| process.get("noNewPrivileges")) {
+            None | Some(Value::Null) => Ok(false),
+            Some(Value::Bool(set)) => Ok(*set),
+            Some(_) => Err(self.malformed("process.noNewPrivileges is neither true nor false")),
+        }
+    }
+
     fn require_program(&self) -> Result<(), SpecError> {
         let process = self.object("process")?;
         let args = process.and_then(|process| process.get("args")).and_then(Value::as_array);
@@ -136,25 +144,51 @@ pub(crate) fn annotations(bundle: &Path) -> Result<BTreeMap<String, String>, Spe
     Parsed::read(bundle)?.annotations()
 }
 
-/// Reads the spec in `bundle` and gives it the cgroup `own_cgroup` if it names none: a sandbox without a cgroup of its
-/// own could be neither limited nor ended through it.
-///
-/// # Errors
-/// [`SpecError`] says what is wrong with the file.
-pub(crate) fn complete(bundle: &Path, own_cgroup: &str) -> Result<Spec, SpecError> {
-    let mut parsed = Parsed::read(bundle)?;
-    parsed.require_program()?;
-    let annotations = parsed.annotations()?;
-    let capabilities = parsed.capabilities()?;
-    let mut cgroups_path = parsed.cgroups_path()?;
-    if cgroups_path.is_empty() {
-        own_cgroup.clone_into(&mut cgroups_path);
-        parsed.set_cgroups_path(&cgroups_path);
-        let path = parsed.path;
-        durable::replace(&path, Value::Object(parsed.whole).to_string().as_bytes())
-            .map_err(|source| SpecError::Unwritable { path, source })?;
+/// A spec that has been read and not written back yet.
+pub(crate) struct Draft {
+    parsed: Parsed,
+    /// As containerd gave them: they carry CRI's grouping and the pod's wishes.
+    pub(crate) annotations: BTreeMap<String, String>,
+    cgroups_path: String,
+}
+
+impl Draft {
+    /// Reads the spec in `bundle` and gives it the cgroup `own_cgroup` if it names none: a sandbox without a cgroup of
+    /// its own could be neither limited nor ended through it.
+    ///
+    /// # Errors
+    /// [`SpecError`] says what is wrong with the file.
+    pub(crate) fn read(bundle: &Path, own_cgroup: &str) -> Result<Self, SpecError> {
+        let mut parsed = Parsed::read(bundle)?;
+        parsed.require_program()?;
+        let annotations = parsed.annotations()?;
+        let mut cgroups_path = parsed.cgroups_path()?;
+        if cgroups_path.is_empty() {
+            own_cgroup.clone_into(&mut cgroups_path);
+            parsed.set_cgroups_path(&cgroups_path);
+        }
+        Ok(Self { parsed, annotations, cgroups_path })
     }
-    Ok(Spec { annotations, cgroups_path, capabilities })
+
+    /// The whole of it, to be changed.
+    pub(crate) fn whole(&mut self) -> &mut Object {
+        &mut self.parsed.whole
+    }
+
+    /// Writes it to where it was read.
+    ///
+    /// # Errors
+    /// [`SpecError`] says what kept it from being written; what was there is then still there.
+    pub(crate) fn write(self) -> Result<Spec, SpecError> {
+        let exec_ceiling = ExecCeiling {
+            capabilities: self.parsed.capabilities()?,
+            no_new_privileges: self.parsed.no_new_privileges()?,
+        };
+        let Parsed { path, whole } = self.parsed;
+        durable::replace(&path, Value::Object(whole).to_string().as_bytes())
+            .map_err(|source| SpecError::Unwritable { path, source })?;
+        Ok(Spec { annotations: self.annotations, cgroups_path: self.cgroups_path, exec_ceiling })
+    }
 }
 
 #[cfg(test)]
@@ -164,7 +198,7 @@ mod tests {
     fn completed(text: &str) -> (Result<Spec, SpecError>, String) {
         let dir = tempfile::tempdir().unwrap();
         durable::replace(&path_in(dir.path()), text.as_bytes()).unwrap();
-        let result = complete(dir.path(), "/curfew/x");
+        let result = Draft::read(dir.path(), "/curfew/x").and_then(Draft::write);
         (result, std::fs::read_to_string(path_in(dir.path())).unwrap())
     }
 
@@ -178,11 +212,13 @@ mod tests {
     }
 
     #[test]
-    fn a_spec_with_a_cgroup_is_left_alone() {
+    fn a_spec_with_a_cgroup_keeps_it() {
         let text = r#"{ "process":{"args":["a"]},"root":{"path":"r"},"linux":{"cgroupsPath":"/pods/a"}}"#;
         let (spec, after) = completed(text);
         assert_eq!(spec.unwrap().cgroups_path, "/pods/a");
-        assert_eq!(after, text);
+        let (before, after): (Value, Value) =
+            (serde_json::from_str(text).unwrap(), serde_json::from_str(&after).unwrap());
+        assert_eq!(before, after);
     }
 
     #[test]

@@ -83,10 +83,34 @@ fn a_class_may_forbid_a_logger_and_not_allow_it() {
     let base = dir.path().join("config.toml");
     let load_class = |body| load(&base, Path::new("/nonexistent"), Class::Inline(body));
     let error = load_class(allowed).unwrap_err();
-    assert!(matches!(error, ConfigError::NotAllowed { node_file: Origin::BuiltIn, .. }), "{error}");
+    assert!(matches!(error, ConfigError::Looser { node_file: Origin::BuiltIn, .. }), "{error}");
     #[allow(clippy::disallowed_methods, reason = "a test's own file")]
     std::fs::write(&base, format!("version = 1\n{allowed}")).unwrap();
     assert!(load_class("").unwrap().pod.binary_logger);
     assert!(load_class(allowed).unwrap().pod.binary_logger);
     assert!(!load_class("[pod]\nbinary_logger = false").unwrap().pod.binary_logger);
+}
+
+#[test]
+fn a_class_lets_out_nothing_that_the_node_keeps_in() {
+    let over_built_in =
+        |body: &str| load(Path::new("/nonexistent/a"), Path::new("/nonexistent/b"), Class::Inline(body));
+    for (section, looser, tighter) in [
+        ("limits", "memory = \"2049Mi\"", "memory = \"1Gi\""),
+        ("limits", "cpu = \"2.001\"", "cpu = \"500m\""),
+        ("limits", "pids = 513", "pids = 512"),
+        ("pod", "privileged = \"allow\"", "no_new_privs = \"always\""),
+        ("pod", "host_path = \"allow\"", "host_namespaces = \"ignore\""),
+        ("pod", "hooks = \"allow\"", "hooks = \"refuse\""),
+        ("capabilities", "ceiling = [\"SYS_ADMIN\"]", "ceiling = []"),
+        ("annotations", "allow = [\"dev.gvisor.flag.debug\"]", "allow = []"),
+        ("mounts", "kubelet = \"/home\"", "containerd = []"),
+        ("mounts", "containerd = [\"/etc\"]", "containerd = [\"/run/containerd\"]"),
+        ("seccomp", "outer = \"log\"", "outer = \"enforce\""),
+        ("seccomp", "io_uring = true", "guest = \"pod\""),
+    ] {
+        let error = over_built_in(&format!("[{section}]\n{looser}")).unwrap_err();
+        assert!(matches!(error, ConfigError::Looser { file: Origin::Inline, .. }), "{looser}: {error}");
+        over_built_in(&format!("[{section}]\n{tighter}")).unwrap();
+    }
 }

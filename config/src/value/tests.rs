@@ -24,6 +24,13 @@ fn fault(section: &str, key: &str, value: &str) -> Fault {
     fault
 }
 
+/// The key of a value that is refused.
+fn refused_key(text: &str) -> String {
+    let error = read(text).unwrap_err();
+    let ConfigError::Value { key, .. } = error else { panic!("{text}: {error}") };
+    key
+}
+
 fn is_fine(section: &str, key: &str, value: &str) {
     read(&line(section, key, value)).unwrap();
 }
@@ -171,5 +178,47 @@ fn the_protocol_is_version_2_or_3() {
         let ConfigError::Value { key, value, fault, .. } = error else { panic!("{error:?}") };
         assert_eq!((&*key, &*value), ("protocol.version", version));
         assert_eq!(fault, Fault::NotOneOf { known: vec!["2", "3"] });
+    }
+}
+
+#[test]
+fn limits_are_quantities_in_their_ranges() {
+    let limits = read("[limits]\nmemory = \"1.5Gi\"\ncpu = \"1500m\"\npids = 1").unwrap().limits;
+    assert_eq!((limits.memory, limits.cpu, limits.pids), (3 << 29, 1500, 1));
+    assert_eq!(fault("limits", "log_size", "10M"), Fault::Unsupported);
+    for bad in [
+        "memory = \"31Mi\"",
+        "memory = \"2Pi\"",
+        "memory = \"1e9\"",
+        "memory = \"-1\"",
+        "cpu = \"9m\"",
+        "cpu = \"1001\"",
+        "pids = 0",
+        "pids = -1",
+        "pids = 4194305",
+        "log_size = \"0\"",
+    ] {
+        let key = bad.split_once(' ').unwrap().0;
+        assert_eq!(refused_key(&format!("[limits]\n{bad}")), format!("limits.{key}"), "{bad}");
+    }
+}
+
+#[test]
+fn lists_are_sorted_and_each_entry_is_checked() {
+    let policy = read("[capabilities]\nceiling = [\"KILL\", \"CAP_CHOWN\", \"KILL\"]").unwrap();
+    assert_eq!(policy.capabilities.ceiling, ["CAP_CHOWN", "CAP_KILL"]);
+    for (text, key) in [
+        ("[capabilities]\nceiling = [\"ALL\"]", "capabilities.ceiling"),
+        ("[capabilities]\nceiling = [\"cap_kill\"]", "capabilities.ceiling"),
+        ("[annotations]\nallow = [\"dev.gvisor.*\"]", "annotations.allow"),
+        ("[annotations]\nallow = [\"\"]", "annotations.allow"),
+        ("[mounts]\ncontainerd = [\"relative\"]", "mounts.containerd"),
+        ("[mounts]\nkubelet = \"/\"", "mounts.kubelet"),
+        ("[pod]\nhost_network = \"yes\"", "pod.host_network"),
+        ("[pod]\nhost_namespaces = \"allow\"", "pod.host_namespaces"),
+        ("[seccomp]\nouter = \"kill\"", "seccomp.outer"),
+        ("[seccomp]\nguest = \"none\"", "seccomp.guest"),
+    ] {
+        assert_eq!(refused_key(text), key, "{text}");
     }
 }

@@ -34,6 +34,7 @@ pub struct Settings {
     overlay2: String,
     directfs: bool,
     debug_dir: Option<OsString>,
+    allow_suid: bool,
     flags: BTreeMap<String, String>,
 }
 
@@ -50,6 +51,8 @@ pub struct SettingsInput<'a> {
     pub directfs: bool,
     /// Where runsc's own debug logs go; none unless wanted.
     pub debug_dir: Option<&'a Path>,
+    /// Whether programs may gain privileges by being executed, where their container lets them.
+    pub allow_suid: bool,
     /// Further flags, each from [`ALLOWED_FLAGS`].
     pub flags: BTreeMap<String, String>,
 }
@@ -70,6 +73,7 @@ impl Settings {
             overlay2: input.overlay2.to_owned(),
             directfs: input.directfs,
             debug_dir: input.debug_dir.map(Into::into),
+            allow_suid: input.allow_suid,
             flags: input.flags,
         })
     }
@@ -96,6 +100,9 @@ pub(super) fn global(settings: &Settings, paths: &SandboxPaths, log: &Path) -> V
         flag("control-rpc-stop-timeout", "0"),
         // Limits inside the sandbox are enforced with version 2 only.
         flag("in-sandbox-cgroup", "v2"),
+        // Without it a container's own profile is read and not applied.
+        flag("oci-seccomp", "true"),
+        flag("allow-suid", settings.allow_suid.to_string()),
     ];
     if let Some(dir) = &settings.debug_dir {
         argv.push(flag("debug", "true"));
@@ -148,6 +155,7 @@ mod tests {
             overlay2: "root:memory",
             directfs: true,
             debug_dir: None,
+            allow_suid: true,
             flags: flags.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect(),
         })
     }
@@ -164,7 +172,7 @@ mod tests {
             joined(argv),
             "--root=/run/curfew/s/0/r --shared-root=/run/curfew/shared --log=/l --log-format=json \
              --platform=systrap --network=sandbox --overlay2=root:memory --directfs=true \
-             --control-rpc-stop-timeout=0 --in-sandbox-cgroup=v2 --gso=false"
+             --control-rpc-stop-timeout=0 --in-sandbox-cgroup=v2 --oci-seccomp=true --allow-suid=true --gso=false"
         );
     }
 

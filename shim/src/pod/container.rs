@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use runsc_bridge::{CapabilitySets, ContainerId, ExecId};
+use runsc_bridge::{ContainerId, ExecId};
 use tokio::task::JoinHandle;
 
 use super::{
@@ -18,6 +18,7 @@ use crate::{
     lifecycle::Phase,
     process::PidFd,
     rootfs::RootfsMount,
+    spec::exec_process::ExecCeiling,
     stdio::{exec::ExecStreams, fifo::ContainerStdio},
 };
 
@@ -27,8 +28,8 @@ pub(super) struct Container {
     pub(super) role: Role,
     pub(super) init: Process,
     pub(super) execs: BTreeMap<ExecId, Exec>,
-    /// What an exec gets that names no capabilities.
-    pub(super) capabilities: CapabilitySets,
+    /// What an exec can have at most, and gets where it names nothing.
+    pub(super) exec_ceiling: ExecCeiling,
     pub(super) bundle: PathBuf,
     pub(super) rootfs: Vec<RootfsMount>,
     /// The open streams; a call of runsc that needs them holds them until its outcome.
@@ -51,19 +52,14 @@ pub(super) struct Container {
 
 impl Container {
     /// A container whose `runsc create` is about to run.
-    pub(super) fn creating(
-        request: Create,
-        role: Role,
-        cgroup: Cgroup,
-        capabilities: CapabilitySets,
-    ) -> Self {
+    pub(super) fn creating(request: Create, role: Role, cgroup: Cgroup, exec_ceiling: ExecCeiling) -> Self {
         let init = Process::new(request.id.to_string(), Phase::Creating, 0, request.stdio, request.terminal);
         Self {
             id: request.id,
             role,
             init,
             execs: BTreeMap::new(),
-            capabilities,
+            exec_ceiling,
             bundle: request.bundle,
             rootfs: request.rootfs,
             stdio: None,

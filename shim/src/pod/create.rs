@@ -2,7 +2,7 @@
 
 pub(super) mod work;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use runsc_bridge::{ContainerId, ControlSocket};
 use tokio::sync::oneshot;
@@ -13,12 +13,13 @@ use super::{Input, Pod, Sandbox, container::Container, group::Role, process::Res
 use crate::{
     cgroup::Cgroup,
     command::{Create, Reply},
+    confine::{Subject, confine},
     error::Error,
     events::Event,
     lifecycle::{Effect, Trigger},
     process::{PidFd, ProcessName, STATUS_KILLED, exit_code},
     record::{BundleNote, ContainerRecord},
-    spec::{self, Spec},
+    spec::Draft,
     stdio::{StdioPaths, error::StdioError, exec::ExecStreams, fifo::ContainerStdio, logger::LoggerProgram},
 };
 
@@ -72,12 +73,15 @@ impl Pod {
         }
         self.refuse_if_expired()?;
         let own_cgroup = self.tools.dir.own_cgroup(request.id.as_str());
-        let spec = spec::complete(&request.bundle, &own_cgroup)?;
-        let role = self.role_of(&request.id, &spec)?;
+        let mut draft = Draft::read(&request.bundle, &own_cgroup)?;
+        let role = self.role_of(&request.id, &draft.annotations)?;
         if let Some(image) = &request.restore_from {
             check_image(&request.id, image)?;
         }
-        self.decide_policy(&spec)?;
+        self.decide_policy(&draft.annotations)?;
+        let pod = role.places(&request.id, &draft.annotations);
+        confine(draft.whole(), &Subject { policy: &self.record.policy, role: &role, pod })?;
+        let spec = draft.write()?;
         let cgroup =
             Cgroup::planned(&spec.cgroups_path).map_err(Error::system("reading the cgroup mounts"))??;
         if cgroup.is_populated() {
@@ -85,7 +89,7 @@ impl Pod {
         }
         let stdio = self.open_stdio(&request)?;
         self.note_container(&request, &role, &cgroup)?;
-        let container = Container::creating(request, role, cgroup, spec.capabilities);
+        let container = Container::creating(request, role, cgroup, spec.exec_ceiling);
         self.containers.insert(container.id.clone(), container);
         Ok(stdio)
     }
@@ -107,8 +111,8 @@ impl Pod {
         Ok(ContainerStdio::open_terminal(&request.stdio, socket)?)
     }
 
-    fn role_of(&self, id: &ContainerId, spec: &Spec) -> Result<Role, Error> {
-        let role = Role::of(id, &spec.annotations)?;
+    fn role_of(&self, id: &ContainerId, annotations: &BTreeMap<String, String>) -> Result<Role, Error> {
+        let role = Role::of(id, annotations)?;
         if role.sandbox(id)? != self.record.sandbox {
             return Err(Error::Internal("the container belongs to another sandbox than this shim's"));
         }
@@ -122,9 +126,9 @@ impl Pod {
     }
 
     /// The first Create decides what the whole pod gets, for its life.
-    fn decide_policy(&mut self, spec: &Spec) -> Result<(), Error> {
+    fn decide_policy(&mut self, annotations: &BTreeMap<String, String>) -> Result<(), Error> {
         if self.record.pod_policy.is_none() {
-            let annotations = spec.annotations.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+            let annotations = annotations.iter().map(|(key, value)| (key.as_str(), value.as_str()));
             let policy = self.record.policy.for_pod(annotations)?;
             for clamp in &policy.clamped {
                 log::warn!(pod = self.record.sandbox.as_str(); "{clamp}");

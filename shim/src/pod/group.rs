@@ -4,8 +4,21 @@ use std::collections::BTreeMap;
 
 use runsc_bridge::{ContainerId, IdError, SandboxId};
 
+use crate::confine::PodPlaces;
+
 const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
 const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
+const SANDBOX_UID: &str = "io.kubernetes.cri.sandbox-uid";
+
+/// What runsc reads of CRI's annotations: the pod's grouping, and names for its metrics.
+pub(crate) const RUNSC_NEEDS: [&str; 6] = [
+    SANDBOX_ID,
+    CONTAINER_TYPE,
+    SANDBOX_UID,
+    "io.kubernetes.cri.sandbox-name",
+    "io.kubernetes.cri.sandbox-namespace",
+    "io.kubernetes.cri.container-name",
+];
 
 /// A container's place in its pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +59,17 @@ impl Role {
         }
     }
 
+    /// How kubelet and containerd name the pod on disk; `None` without a pod.
+    pub(crate) fn places(
+        &self,
+        id: &ContainerId,
+        annotations: &BTreeMap<String, String>,
+    ) -> Option<PodPlaces> {
+        let sandbox = annotations.get(SANDBOX_ID).filter(|sandbox| !sandbox.is_empty())?;
+        let uid = annotations.get(SANDBOX_UID).filter(|uid| is_plain_name(uid)).cloned().unwrap_or_default();
+        Some(PodPlaces { uid, sandbox: sandbox.clone(), container: id.as_str().to_owned() })
+    }
+
     /// Whether the container is its sandbox's root container.
     pub(crate) fn is_root(&self) -> bool {
         matches!(self, Self::Plain | Self::Pause)
@@ -55,6 +79,11 @@ impl Role {
     pub(crate) fn is_workload(&self) -> bool {
         matches!(self, Self::Plain | Self::Workload { .. })
     }
+}
+
+/// A name that is one directory's, as a UID is.
+fn is_plain_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! An exec's process, from the JSON that containerd passes on.
 
-use std::str::FromStr;
+use std::{path::Path, str::FromStr};
 
 use caps::Capability;
 use runsc_bridge::{CapabilitySets, ExecProcess};
 use serde::Deserialize;
 use thiserror::Error;
+
+use crate::confine::exec_capabilities;
 
 /// The largest process description that is read, in bytes.
 const LARGEST: usize = 64 << 10;
@@ -102,14 +104,22 @@ fn invalid(key: &'static str, reason: impl Into<String>) -> ProcessError {
     ProcessError::Invalid { key, reason: reason.into() }
 }
 
-/// Reads and checks an exec's process. Where it names no capabilities it gets those of its container, `inherited`.
+/// What an exec can have at most: what its container has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ExecCeiling {
+    pub(crate) capabilities: CapabilitySets,
+    /// Whether nothing in the container may gain privileges.
+    pub(crate) no_new_privileges: bool,
+}
+
+/// Reads and checks an exec's process. Where it names no capabilities it gets those of its container.
 ///
 /// # Errors
 /// [`ProcessError`] names the key.
 pub(crate) fn parse(
     json: &[u8],
     terminal: bool,
-    inherited: CapabilitySets,
+    container: ExecCeiling,
 ) -> Result<(ExecProcess, Option<TerminalSize>), ProcessError> {
     if json.len() > LARGEST {
         return Err(ProcessError::TooLarge(json.len()));
@@ -121,8 +131,8 @@ pub(crate) fn parse(
     let described: Described =
         serde_json::from_slice(json).map_err(|e| ProcessError::Malformed(e.to_string()))?;
     let capabilities = match &described.capabilities {
-        Some(capabilities) => capabilities.sets()?,
-        None => inherited,
+        Some(capabilities) => exec_capabilities(capabilities.sets()?, container.capabilities),
+        None => container.capabilities,
     };
     let console_size = described.console_size;
     let user = described.user;
@@ -134,7 +144,7 @@ pub(crate) fn parse(
         gid: user.gid,
         additional_gids: user.additional_gids.unwrap_or_default(),
         capabilities,
-        no_new_privileges: described.no_new_privileges,
+        no_new_privileges: described.no_new_privileges || container.no_new_privileges,
         terminal,
     };
     check(&process)?;
@@ -155,6 +165,9 @@ fn check(process: &ExecProcess) -> Result<(), ProcessError> {
     if !process.cwd.starts_with('/') || process.cwd.contains('\0') {
         return Err(invalid("cwd", format!("{:?} is not an absolute path", process.cwd)));
     }
+    if Path::new(&process.cwd).starts_with("/proc") {
+        return Err(invalid("cwd", format!("{:?} is a process's own", process.cwd)));
+    }
     if process.uid == NOBODYS_ID {
         return Err(invalid("user.uid", format!("{NOBODYS_ID} is no user")));
     }
@@ -171,7 +184,8 @@ mod tests {
     use super::*;
 
     fn parsed(json: &str) -> Result<ExecProcess, ProcessError> {
-        parse(json.as_bytes(), false, CapabilitySets { bounding: 1, ..Default::default() })
+        let capabilities = CapabilitySets { bounding: 1 | 1 << 5, ..Default::default() };
+        parse(json.as_bytes(), false, ExecCeiling { capabilities, no_new_privileges: false })
             .map(|(process, _)| process)
     }
 
@@ -180,10 +194,12 @@ mod tests {
         let process =
             parsed(r#"{"args":["true"],"env":["A=b"],"cwd":"/tmp","user":{"uid":1000,"gid":7}}"#).unwrap();
         assert_eq!((process.uid, process.gid, process.cwd.as_str()), (1000, 7, "/tmp"));
-        assert_eq!(process.capabilities.bounding, 1);
-        let process =
-            parsed(r#"{"args":["true"],"capabilities":{"bounding":["CAP_CHOWN","CAP_KILL","CAP_NET_RAW"]}}"#);
-        assert_eq!(process.unwrap().capabilities.bounding, 1 | 1 << 5);
+        assert_eq!(process.capabilities.bounding, 1 | 1 << 5);
+        let names = r#"["CAP_CHOWN","CAP_SYS_ADMIN","CAP_NET_RAW"]"#;
+        let process = parsed(&format!(
+            r#"{{"args":["true"],"capabilities":{{"bounding":{names},"inheritable":{names},"ambient":{names}}}}}"#
+        ));
+        assert_eq!(process.unwrap().capabilities, CapabilitySets { bounding: 1, ..Default::default() });
     }
 
     #[test]
@@ -192,6 +208,7 @@ mod tests {
             (r#"{"args":[]}"#, "args"),
             (r#"{"args":[""]}"#, "args"),
             (r#"{"args":["a"],"cwd":"tmp"}"#, "cwd"),
+            (r#"{"args":["a"],"cwd":"/proc/self/fd/7"}"#, "cwd"),
             (r#"{"args":["a"],"user":{"uid":4294967295}}"#, "user.uid"),
             (r#"{"args":["a"],"user":{"additionalGids":[4294967295]}}"#, "user.gid"),
             (r#"{"args":["a"],"env":["nothing"]}"#, "env"),

@@ -14,7 +14,7 @@ use super::notes::{Measure, Notes};
 use super::{Plan, Result, rootfs, sentry, writer};
 
 /// As in `runsc-bridge/src/cli/args.rs`, for the policy that is built in.
-const FLAGS: [&str; 7] = [
+const FLAGS: [&str; 9] = [
     "--log-format=json",
     "--platform=systrap",
     "--network=sandbox",
@@ -22,6 +22,8 @@ const FLAGS: [&str; 7] = [
     "--directfs=true",
     "--control-rpc-stop-timeout=0",
     "--in-sandbox-cgroup=v2",
+    "--oci-seccomp=true",
+    "--allow-suid=true",
 ];
 const EXIT_LIMIT: Duration = Duration::from_secs(20);
 

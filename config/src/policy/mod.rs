@@ -2,8 +2,14 @@
 //!
 //! The types serialise because the shim keeps the policy a pod was created under in the pod's record.
 
+mod confinement;
+
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+pub use self::confinement::{
+    Annotations, Capabilities, GuestProfile, HostNamespaces, Limits, Mounts, NoNewPrivs, OuterFilter,
+    Permission, Pod, Seccomp,
+};
 use serde::{Deserialize, Serialize};
 
 /// What this node allows and how it runs sandboxes, valid as a whole. The default is the built-in policy.
@@ -14,7 +20,17 @@ pub struct NodePolicy {
     pub protocol: Protocol,
     pub timeout: Timeout,
     #[serde(default)]
+    pub limits: Limits,
+    #[serde(default)]
     pub pod: Pod,
+    #[serde(default)]
+    pub capabilities: Capabilities,
+    #[serde(default)]
+    pub annotations: Annotations,
+    #[serde(default)]
+    pub mounts: Mounts,
+    #[serde(default)]
+    pub seccomp: Seccomp,
     pub calls: Calls,
 }
 
@@ -177,16 +193,6 @@ impl Default for Timeout {
             on_timeout: OnTimeout::Kill,
         }
     }
-}
-
-/// What a pod may ask for beyond what every pod may. All of it is off unless the node's own files allow it.
-///
-/// Written down with each sandbox; what an earlier version didn't know reads as its default.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Pod {
-    /// Whether output may go to a program on the host, as nerdctl asks for it (`binary://`).
-    pub binary_logger: bool,
 }
 
 /// Limits of single calls to runsc or a sandbox's control socket; not of a pod's life.

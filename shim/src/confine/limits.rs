@@ -1,0 +1,46 @@
+//! Memory, CPU and processes: the smaller of what was asked and the node's ceiling.
+
+use curfew_config::NodePolicy;
+use serde_json::{Value, json};
+
+use super::{Object, Refusal, malformed, object_mut};
+
+/// The kernel's own period of a CPU quota, in microseconds.
+const PERIOD: u64 = 100_000;
+/// The host's count of a sandbox's processes and threads for each of the guest's, and for the sandbox itself: far above
+/// what the limit inside lets the guest reach, since at this one the sandbox dies.
+const HOST_PIDS_EACH: u64 = 8;
+const HOST_PIDS_MORE: u64 = 1024;
+
+pub(super) fn confine(spec: &mut Object, policy: &NodePolicy) -> Result<(), Refusal> {
+    let limits = &policy.limits;
+    let resources = object_mut(object_mut(spec, "linux")?, "resources")?;
+    let memory = object_mut(resources, "memory")?;
+    let asked = positive(memory, "limit", "linux.resources.memory.limit")?;
+    memory.insert("limit".to_owned(), json!(asked.unwrap_or(u64::MAX).min(limits.memory)));
+
+    let cpu = object_mut(resources, "cpu")?;
+    let period = positive(cpu, "period", "linux.resources.cpu.period")?.unwrap_or(PERIOD);
+    let asked = positive(cpu, "quota", "linux.resources.cpu.quota")?;
+    let most = period.saturating_mul(limits.cpu) / 1000;
+    cpu.insert("quota".to_owned(), json!(asked.unwrap_or(u64::MAX).min(most.max(1000))));
+    cpu.insert("period".to_owned(), json!(period));
+
+    let pids = object_mut(resources, "pids")?;
+    let most = limits.pids.saturating_mul(HOST_PIDS_EACH).saturating_add(HOST_PIDS_MORE);
+    pids.insert("limit".to_owned(), json!(most));
+    Ok(())
+}
+
+/// A number above zero; absent, zero and negative ones are no limit.
+fn positive(parent: &Object, key: &str, name: &str) -> Result<Option<u64>, Refusal> {
+    match parent.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Number(number)) => match (number.as_u64(), number.as_i64()) {
+            (Some(0), _) | (None, Some(_)) => Ok(None),
+            (Some(number), _) => Ok(Some(number)),
+            (None, None) => Err(malformed(name)),
+        },
+        Some(_) => Err(malformed(name)),
+    }
+}

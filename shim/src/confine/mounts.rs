@@ -1,0 +1,118 @@
+//! Mounts: what comes from the host has to be the pod's own part of kubelet's and containerd's directories, or allowed.
+
+use std::{
+    fs,
+    os::unix::fs::FileTypeExt,
+    path::{Path, PathBuf},
+};
+
+use curfew_config::Permission;
+use serde_json::{Value, json};
+
+use super::{Object, Refusal, Subject, malformed, plain_path};
+
+/// File systems that the sandbox makes itself.
+const OWN_KINDS: [&str; 8] = ["proc", "sysfs", "tmpfs", "devpts", "devtmpfs", "mqueue", "cgroup", "cgroup2"];
+/// What shows the host, whoever asks.
+const NEVER: [&str; 4] = ["/proc", "/sys", "/dev", "/etc/curfew"];
+/// Options that would let a file of the host raise privileges or be a device.
+const TAKEN_OUT: [&str; 4] = ["suid", "dev", "nosuid", "nodev"];
+
+pub(super) fn confine(spec: &mut Object, subject: &Subject<'_>) -> Result<(), Refusal> {
+    let mounts = match spec.get_mut("mounts") {
+        None | Some(Value::Null) => return Ok(()),
+        Some(mounts) => mounts.as_array_mut().ok_or_else(|| malformed("mounts"))?,
+    };
+    for mount in mounts {
+        let mount = mount.as_object_mut().ok_or_else(|| malformed("mounts"))?;
+        confine_one(mount, subject)?;
+    }
+    Ok(())
+}
+
+fn confine_one(mount: &mut Object, subject: &Subject<'_>) -> Result<(), Refusal> {
+    let text = |key: &str| mount.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (kind, source, target) = (text("type"), text("source"), text("destination"));
+    let mut options = options(mount)?;
+    let is_bind = kind == "bind" || options.iter().any(|option| option == "bind" || option == "rbind");
+    if !is_bind {
+        return match OWN_KINDS.contains(&kind.as_str()) {
+            true => Ok(()),
+            false => Err(Refusal::Never { what: format!("a mount of type {kind:?} at {target:?}") }),
+        };
+    }
+    check_source(&source, &target, subject)?;
+    options.retain(|option| !TAKEN_OUT.contains(&option.as_str()));
+    options.extend(["nosuid".to_owned(), "nodev".to_owned()]);
+    mount.insert("options".to_owned(), json!(options));
+    Ok(())
+}
+
+fn options(mount: &Object) -> Result<Vec<String>, Refusal> {
+    match mount.get("options") {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(options)) => {
+            let texts: Option<_> = options.iter().map(|option| option.as_str().map(str::to_owned)).collect();
+            texts.ok_or_else(|| malformed("mounts.options"))
+        }
+        Some(_) => Err(malformed("mounts.options")),
+    }
+}
+
+fn check_source(source: &str, target: &str, subject: &Subject<'_>) -> Result<(), Refusal> {
+    let never = |why: &str| Refusal::Never { what: format!("mount of {source:?} at {target:?}, {why}") };
+    let written = plain_path(source).ok_or_else(|| never("which is not a plain absolute path"))?;
+    // Through links, to what would be mounted.
+    let real = fs::canonicalize(&written).map_err(|error| never(&error.to_string()))?;
+    let kind = fs::metadata(&real).map_err(|error| never(&error.to_string()))?.file_type();
+    if kind.is_socket() || kind.is_fifo() || kind.is_char_device() || kind.is_block_device() {
+        return Err(never("which is neither a file nor a directory"));
+    }
+    if subject.pod.is_some() && is_pods_own(&real, subject) {
+        return Ok(());
+    }
+    if let Some(place) = protected(subject).iter().find(|place| overlaps(&real, place)) {
+        return Err(never(&format!("which shows {}", place.display())));
+    }
+    if subject.pod.is_some() && subject.policy.pod.host_path == Permission::Refuse {
+        let what = format!("mount of {source:?} at {target:?}");
+        return Err(Refusal::NotAllowed { what, rule: "pod.host_path" });
+    }
+    Ok(())
+}
+
+/// Whether kubelet or containerd has made it for this pod.
+fn is_pods_own(real: &Path, subject: &Subject<'_>) -> bool {
+    let (Some(pod), mounts) = (&subject.pod, &subject.policy.mounts) else { return false };
+    if !pod.uid.is_empty() && real.starts_with(real_place(&mounts.kubelet).join("pods").join(&pod.uid)) {
+        return true;
+    }
+    mounts.containerd.iter().any(|dir| {
+        let Ok(below) = real.strip_prefix(real_place(dir)) else { return false };
+        // `<plugin>/sandboxes/<id>/…` and `<plugin>/containers/<id>/…`.
+        let parts: Vec<_> = below.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+        match &parts[..] {
+            [_, kind, id, _, ..] if kind == "sandboxes" => *id == pod.sandbox,
+            [_, kind, id, _, ..] if kind == "containers" => *id == pod.container,
+            _ => false,
+        }
+    })
+}
+
+/// Directories that no pod sees: the kernel's, Curfew's own, and those of kubelet and containerd but for its own part.
+fn protected(subject: &Subject<'_>) -> Vec<PathBuf> {
+    let policy = subject.policy;
+    let ours = [&policy.state.dir, &policy.state.ledger, &policy.mounts.kubelet];
+    let all = NEVER.iter().map(Path::new).chain(ours.into_iter().map(PathBuf::as_path));
+    all.chain(policy.mounts.containerd.iter().map(PathBuf::as_path)).map(real_place).collect()
+}
+
+/// Where a configured directory really is; as it was written if it isn't there.
+fn real_place(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Whether one is in the other.
+fn overlaps(one: &Path, other: &Path) -> bool {
+    one.starts_with(other) || other.starts_with(one)
+}
