@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use harness::{Code, ExecSpec, Harness, Spec, Task};
+use harness::{Code, ExecSpec, Harness, Spec, Status, Task};
 use serde_json::{Value, json};
 
 harness::on_curfew_alone![
@@ -15,6 +15,9 @@ harness::on_curfew_alone![
     a_profile_filters_init_and_execs,
     privileges_are_not_gained_where_the_pod_says_so,
     a_sandbox_that_asks_for_nothing_has_the_nodes_limits,
+    a_fork_bomb_meets_its_limit_and_the_sandbox_lives,
+    a_fork_bomb_of_many_users_meets_its_limit_in_a_pod,
+    containers_that_end_at_once_start_all_the_same,
     hooks_host_namespaces_devices_and_sockets_are_refused_and_nothing_is_left,
 ];
 
@@ -169,4 +172,64 @@ fn hooks_host_namespaces_devices_and_sockets_are_refused_and_nothing_is_left(h: 
 fn bind(json: &mut Value, source: &str) {
     let mount = json!({ "destination": "/m", "type": "bind", "source": source, "options": ["rbind"] });
     json["mounts"].as_array_mut().unwrap().push(mount);
+}
+
+/// Forks until it cannot, under one user or under many, and says how many there were.
+const BOMB: &str = "i=0; while [ $i -lt 300 ]; do sleep 1000 & i=$((i+1)); done";
+const BOMB_OF_USERS: &str = "
+import os, time
+try:
+    for i in range(300):
+        if os.fork() == 0:
+            os.setuid(1000 + i)
+            time.sleep(1000)
+except BlockingIOError:
+    print(\"can't fork\", flush=True)
+time.sleep(1000)
+";
+
+fn meets_its_limit(task: &Task, at_most: usize) {
+    task.wait_for_output("can't fork");
+    let pids = task.pids().unwrap().len();
+    assert!(pids <= at_most, "{pids}");
+    assert_eq!(task.state().unwrap().status, Status::Running);
+}
+
+fn a_fork_bomb_meets_its_limit_and_the_sandbox_lives(h: &Harness) {
+    let spec = |asked: u64| {
+        let script = format!("({BOMB}) 2>&1; exec sleep 1000");
+        Spec::new(["sh", "-c", &script])
+            .edit(|json| json["linux"]["resources"]["pids"]["limit"] = json!(asked))
+    };
+    // By the spec and by the annotation, the smaller of which holds.
+    for spec in [spec(64), spec(400).annotation("curfew.dev/pids", "64")] {
+        let task = h.start(spec);
+        meets_its_limit(&task, 64);
+        task.end().unwrap();
+    }
+}
+
+fn a_fork_bomb_of_many_users_meets_its_limit_in_a_pod(h: &Harness) {
+    let pause = h.start(Spec::sleeper().sandbox("pause"));
+    let bomb = Spec::new(["python3", "-c", BOMB_OF_USERS]).image("python").id("bomb");
+    let bomb = h.start(
+        bomb.edit(|json| json["linux"]["resources"]["pids"]["limit"] = json!(64))
+            .container_of("pause", pause.pid()),
+    );
+    meets_its_limit(&bomb, 64);
+    // Its sibling forks on.
+    let output =
+        h.run(Spec::new(["sh", "-c", "(true); (true); echo lives"]).container_of("pause", pause.pid()));
+    assert_eq!(output.stdout, "lives\n");
+    bomb.end().unwrap();
+    pause.end().unwrap();
+}
+
+fn containers_that_end_at_once_start_all_the_same(h: &Harness) {
+    let pause = h.start(Spec::sleeper().sandbox("pause"));
+    for _ in 0..10 {
+        assert_eq!(h.run(Spec::new(["true"])).exit.status, 0);
+        assert_eq!(h.run(Spec::new(["true"]).container_of("pause", pause.pid())).exit.status, 0);
+    }
+    pause.end().unwrap();
 }

@@ -13,6 +13,9 @@ use crate::policy::{
 use crate::units::parse_duration;
 
 mod confinement;
+
+pub(crate) use self::confinement::pids_limit;
+
 #[cfg(test)]
 mod tests;
 

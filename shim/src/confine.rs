@@ -58,18 +58,19 @@ pub(crate) struct PodPlaces {
     pub(crate) container: String,
 }
 
-/// Rewrites `spec` to what `subject` may have.
+/// Rewrites `spec` to what `subject` may have. Returns how many processes it asks for at most.
 ///
 /// # Errors
 /// [`Refusal`]; the spec is then of no use.
-pub(crate) fn confine(spec: &mut Object, subject: &Subject<'_>) -> Result<(), Refusal> {
+pub(crate) fn confine(spec: &mut Object, subject: &Subject<'_>) -> Result<Option<u64>, Refusal> {
     annotations::confine(spec, subject.policy)?;
     privileges::confine(spec, subject)?;
     namespaces::confine(spec, subject)?;
     mounts::confine(spec, subject)?;
-    limits::confine(spec, subject.policy)?;
+    let pids = limits::confine(spec, subject.policy)?;
     refuse_hooks(spec, subject.policy)?;
-    refuse_devices(spec)
+    refuse_devices(spec)?;
+    Ok(pids)
 }
 
 /// Hooks are programs that run on the host, as root.

@@ -27,7 +27,8 @@ fn fault(key: &str, value: &str) -> Fault {
 #[test]
 fn a_pod_that_asks_for_nothing_gets_the_defaults() {
     let pod = node(true).for_pod([("io.kubernetes.cri.sandbox-uid", "1"), ("curfew", "x")]).unwrap();
-    let expected = PodPolicy { timeout: 10 * MINUTE, grace: Duration::from_secs(5), clamped: Vec::new() };
+    let expected =
+        PodPolicy { timeout: 10 * MINUTE, grace: Duration::from_secs(5), pids: 512, clamped: Vec::new() };
     assert_eq!(pod, expected);
 }
 
@@ -45,8 +46,12 @@ fn a_longer_timeout_without_raise_is_cut_to_the_default() {
     for asked in [20 * MINUTE, 90 * MINUTE] {
         let pod = timeout(false, &format_duration(asked));
         assert_eq!(pod.timeout, 10 * MINUTE);
-        let clamp =
-            Clamp { key: TIMEOUT.to_owned(), asked, got: 10 * MINUTE, rule: "timeout.raise".to_owned() };
+        let clamp = Clamp {
+            key: TIMEOUT.to_owned(),
+            asked: format_duration(asked),
+            got: "10m0s".into(),
+            rule: "timeout.raise".to_owned(),
+        };
         assert_eq!(pod.clamped, [clamp]);
     }
 }
@@ -80,7 +85,7 @@ fn a_clamp_reads_as_one_line() {
 fn an_unknown_key_under_our_prefix_is_refused_with_the_known_ones() {
     for key in ["curfew.dev/timeuot", "curfew.dev/", "curfew.dev/Timeout", "curfew.dev/timeout/x"] {
         let error = node(false).for_pod([(key, "1s")]).unwrap_err();
-        let expected = AnnotationError::Unknown { key: key.to_owned(), known: vec![TIMEOUT, GRACE] };
+        let expected = AnnotationError::Unknown { key: key.to_owned(), known: KNOWN.to_vec() };
         assert_eq!(error, expected);
     }
 }
@@ -106,5 +111,16 @@ fn a_hostile_value_can_neither_break_nor_flood_a_line() {
         let message = node(false).for_pod([(key, value)]).unwrap_err().to_string();
         assert!(!message.contains(|c: char| c.is_control() || c == '\u{202e}'));
         assert!(message.len() < 500, "{message}");
+    }
+}
+
+#[test]
+fn fewer_processes_are_granted_and_more_are_cut() {
+    let pids = |asked| node(true).for_pod([(PIDS, asked)]).unwrap();
+    assert_eq!((pids("64").pids, pids("64").clamped), (64, vec![]));
+    assert_eq!(pids("513").pids, 512);
+    assert_eq!(pids("513").clamped[0].to_string(), "curfew.dev/pids lowered from 513 to 512 by limits.pids");
+    for asked in ["", "0", "-1", "+1", " 1", "1 ", "1e3", "\u{663}", "4194305", "99999999999999999999"] {
+        assert!(matches!(fault(PIDS, asked), Fault::OutOfRange { .. }), "{asked:?}");
     }
 }

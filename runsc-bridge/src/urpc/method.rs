@@ -52,6 +52,38 @@ struct WaitPidArgs<'a> {
     cid: &'a str,
 }
 
+/// A file of a cgroup of the sandbox's own (gVisor `pkg/sentry/control/cgroups.go`).
+#[derive(Serialize)]
+struct ControlFile<'a> {
+    controller: &'a str,
+    path: &'a str,
+    name: &'a str,
+}
+
+#[derive(Serialize)]
+struct WriteControlFile<'a> {
+    file: ControlFile<'a>,
+    value: String,
+}
+
+#[derive(Serialize)]
+struct WriteControlFiles<'a> {
+    args: [WriteControlFile<'a>; 1],
+}
+
+#[derive(Deserialize)]
+struct WrittenControlFiles {
+    #[serde(default)]
+    results: Vec<WrittenControlFile>,
+}
+
+#[derive(Deserialize)]
+struct WrittenControlFile {
+    #[serde(default)]
+    value: String,
+    is_error: bool,
+}
+
 impl ControlSocket {
     /// Sends signal number `signal` to the processes that `scope` names.
     ///
@@ -127,6 +159,34 @@ impl ControlSocket {
             memory_bytes: data.memory.usage.usage,
             pids: data.pids.current,
         })
+    }
+
+    /// Limits the processes and threads of a container that has been started, whatever their users. What is beyond the
+    /// limit already stays, and can make no more.
+    ///
+    /// Works where the container has a cgroup mount.
+    ///
+    /// # Errors
+    /// What the sentry says.
+    pub async fn limit_pids(
+        &self,
+        container: &ContainerId,
+        pids: u64,
+        limit: Duration,
+    ) -> Result<(), RunscError> {
+        const METHOD: &str = "Cgroups.WriteControlFiles";
+        let id = container.as_str();
+        let path = format!("/{id}");
+        let file = ControlFile { controller: "pids", path: &path, name: "pids.max" };
+        let args = WriteControlFiles { args: [WriteControlFile { file, value: pids.to_string() }] };
+        let answer: Option<WrittenControlFiles> = self.call(METHOD, id, args, Some(limit)).await?;
+        let failed = |detail: &str| RunscError::new(METHOD, id, Kind::Protocol, detail);
+        let results = answer.ok_or_else(|| failed("an answer without results"))?.results;
+        match &results[..] {
+            [WrittenControlFile { is_error: false, .. }] => Ok(()),
+            [WrittenControlFile { value, .. }] => Err(RunscError::new(METHOD, id, Kind::Failed, value)),
+            _ => Err(failed("an answer with another number of results")),
+        }
     }
 
     /// Pauses the whole sandbox.

@@ -12,7 +12,8 @@ const PERIOD: u64 = 100_000;
 const HOST_PIDS_EACH: u64 = 8;
 const HOST_PIDS_MORE: u64 = 1024;
 
-pub(super) fn confine(spec: &mut Object, policy: &NodePolicy) -> Result<(), Refusal> {
+/// Returns how many processes the container asks for at most. That limit is kept inside the sandbox.
+pub(super) fn confine(spec: &mut Object, policy: &NodePolicy) -> Result<Option<u64>, Refusal> {
     let limits = &policy.limits;
     let resources = object_mut(object_mut(spec, "linux")?, "resources")?;
     let memory = object_mut(resources, "memory")?;
@@ -27,9 +28,10 @@ pub(super) fn confine(spec: &mut Object, policy: &NodePolicy) -> Result<(), Refu
     cpu.insert("period".to_owned(), json!(period));
 
     let pids = object_mut(resources, "pids")?;
+    let asked = positive(pids, "limit", "linux.resources.pids.limit")?;
     let most = limits.pids.saturating_mul(HOST_PIDS_EACH).saturating_add(HOST_PIDS_MORE);
     pids.insert("limit".to_owned(), json!(most));
-    Ok(())
+    Ok(asked)
 }
 
 /// A number above zero; absent, zero and negative ones are no limit.

@@ -19,15 +19,27 @@ const NEVER: [&str; 4] = ["/proc", "/sys", "/dev", "/etc/curfew"];
 const TAKEN_OUT: [&str; 4] = ["suid", "dev", "nosuid", "nodev"];
 
 pub(super) fn confine(spec: &mut Object, subject: &Subject<'_>) -> Result<(), Refusal> {
-    let mounts = match spec.get_mut("mounts") {
-        None | Some(Value::Null) => return Ok(()),
-        Some(mounts) => mounts.as_array_mut().ok_or_else(|| malformed("mounts"))?,
-    };
-    for mount in mounts {
+    let mounts = spec.entry("mounts").or_insert(Value::Null);
+    if mounts.is_null() {
+        *mounts = json!([]);
+    }
+    let mounts = mounts.as_array_mut().ok_or_else(|| malformed("mounts"))?;
+    for mount in &mut *mounts {
         let mount = mount.as_object_mut().ok_or_else(|| malformed("mounts"))?;
         confine_one(mount, subject)?;
     }
+    if !mounts.iter().any(is_cgroup) {
+        mounts.push(json!({
+            "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+            "options": ["nosuid", "noexec", "nodev", "relatime", "ro"],
+        }));
+    }
     Ok(())
+}
+
+/// The sandbox accounts for a container, and limits it, only if the container has such a mount.
+fn is_cgroup(mount: &Value) -> bool {
+    mount.get("type").and_then(Value::as_str).is_some_and(|kind| kind == "cgroup" || kind == "cgroup2")
 }
 
 fn confine_one(mount: &mut Object, subject: &Subject<'_>) -> Result<(), Refusal> {

@@ -22,14 +22,22 @@ use crate::{
     stdio::{exec::ExecStreams, fifo::ContainerStdio},
 };
 
+/// What holds inside a container for its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ceilings {
+    /// What an exec can have at most, and gets where it names nothing.
+    pub(super) exec: ExecCeiling,
+    /// Processes and threads.
+    pub(super) pids: u64,
+}
+
 /// Everything the pod task knows of a container.
 pub(super) struct Container {
     pub(super) id: ContainerId,
     pub(super) role: Role,
     pub(super) init: Process,
     pub(super) execs: BTreeMap<ExecId, Exec>,
-    /// What an exec can have at most, and gets where it names nothing.
-    pub(super) exec_ceiling: ExecCeiling,
+    pub(super) ceilings: Ceilings,
     pub(super) bundle: PathBuf,
     pub(super) rootfs: Vec<RootfsMount>,
     /// The open streams; a call of runsc that needs them holds them until its outcome.
@@ -52,14 +60,14 @@ pub(super) struct Container {
 
 impl Container {
     /// A container whose `runsc create` is about to run.
-    pub(super) fn creating(request: Create, role: Role, cgroup: Cgroup, exec_ceiling: ExecCeiling) -> Self {
+    pub(super) fn creating(request: Create, role: Role, cgroup: Cgroup, ceilings: Ceilings) -> Self {
         let init = Process::new(request.id.to_string(), Phase::Creating, 0, request.stdio, request.terminal);
         Self {
             id: request.id,
             role,
             init,
             execs: BTreeMap::new(),
-            exec_ceiling,
+            ceilings,
             bundle: request.bundle,
             rootfs: request.rootfs,
             stdio: None,

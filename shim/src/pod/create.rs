@@ -9,7 +9,12 @@ use tokio::sync::oneshot;
 
 use self::work::{CreateWork, run_create};
 use super::checkpoint::check_image;
-use super::{Input, Pod, Sandbox, container::Container, group::Role, process::Responder};
+use super::{
+    Input, Pod, Sandbox,
+    container::{Ceilings, Container},
+    group::Role,
+    process::Responder,
+};
 use crate::{
     cgroup::Cgroup,
     command::{Create, Reply},
@@ -80,7 +85,8 @@ impl Pod {
         }
         self.decide_policy(&draft.annotations)?;
         let pod = role.places(&request.id, &draft.annotations);
-        confine(draft.whole(), &Subject { policy: &self.record.policy, role: &role, pod })?;
+        let subject = Subject { policy: &self.record.policy, role: &role, pod };
+        let asked_pids = confine(draft.whole(), &subject)?;
         let spec = draft.write()?;
         let cgroup =
             Cgroup::planned(&spec.cgroups_path).map_err(Error::system("reading the cgroup mounts"))??;
@@ -89,7 +95,10 @@ impl Pod {
         }
         let stdio = self.open_stdio(&request)?;
         self.note_container(&request, &role, &cgroup)?;
-        let container = Container::creating(request, role, cgroup, spec.exec_ceiling);
+        let most_pids = self.record.pod_policy.as_ref().map_or(u64::MAX, |policy| policy.pids);
+        let ceilings =
+            Ceilings { exec: spec.exec_ceiling, pids: asked_pids.unwrap_or(u64::MAX).min(most_pids) };
+        let container = Container::creating(request, role, cgroup, ceilings);
         self.containers.insert(container.id.clone(), container);
         Ok(stdio)
     }

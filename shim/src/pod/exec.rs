@@ -72,7 +72,7 @@ impl Pod {
         self.check_logger(&request.stdio)?;
         let container = self.container_mut(&request.container)?;
         let (description, size) =
-            exec_process::parse(&request.process, request.terminal, container.exec_ceiling)?;
+            exec_process::parse(&request.process, request.terminal, container.ceilings.exec)?;
         let process = Process::new(
             request.id.to_string(),
             Phase::Created,

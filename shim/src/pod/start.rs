@@ -43,13 +43,18 @@ impl Pod {
                 }
                 let restore_from =
                     self.containers.get(id).and_then(|container| container.restore_from.clone());
-                let (tools, control, id) = (self.tools.clone(), self.control(), id.clone());
+                let pids = self.containers.get(id).map_or(u64::MAX, |container| container.ceilings.pids);
+                let (tools, control, id) = (self.tools.clone(), self.control().ok(), id.clone());
                 self.spawn(async move {
-                    let started = if is_root {
+                    let mut started = if is_root {
                         start_root(&tools, &id, restore_from.as_deref()).await
                     } else {
-                        start_sub_container(&tools, control, &id, &mut stdio).await
+                        start_sub_container(&tools, control.clone(), &id, &mut stdio).await
                     };
+                    // A restored one keeps the limit that it was checkpointed with.
+                    if started.result.is_ok() && restore_from.is_none() {
+                        started.result = limit_pids(control, &id, pids, tools.calls.signal).await;
+                    }
                     Input::Started(id, stdio, started)
                 });
             }
@@ -151,16 +156,31 @@ async fn start_root(tools: &Tools, id: &ContainerId, restore_from: Option<&Path>
     Started { gofer: None, streams: None, result }
 }
 
+/// Limits the processes of a container that has just started: its cgroup in the sandbox is there from then on. One that
+/// has ended already needs no limit.
+async fn limit_pids(
+    control: Option<ControlSocket>,
+    id: &ContainerId,
+    pids: u64,
+    limit: Duration,
+) -> Result<(), Error> {
+    let Some(control) = control else { return Ok(()) };
+    match control.limit_pids(id, pids, limit).await {
+        Err(error) if error.kind == Kind::SandboxGone => Ok(()),
+        result => result.map_err(Error::from),
+    }
+}
+
 async fn start_sub_container(
     tools: &Tools,
-    control: Result<ControlSocket, Error>,
+    control: Option<ControlSocket>,
     id: &ContainerId,
     stdio: &mut ContainerStdio,
 ) -> Started {
     let call = StartCall { container: id, stdio: Some(stdio.guest()), limit: tools.calls.start };
     let mut result = tools.cli.start(call).await.map_err(Error::from);
     let mut streams = None;
-    if let (Ok(()), Some(console), Ok(control)) = (&result, stdio.take_console(), control) {
+    if let (Ok(()), Some(console), Some(control)) = (&result, stdio.take_console(), control) {
         let (limit, id) = (tools.calls.signal, id.clone());
         // Nobody's controlling terminal on the host: keys are told to the sandbox.
         let on_signal = move |signal| tell_foreground(&control, &id, 0, signal, limit);
