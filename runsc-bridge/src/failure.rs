@@ -85,16 +85,25 @@ impl RunscError {
 
     /// A failure that runsc described in `words`, in its log.
     pub(crate) fn of_runsc(call: &'static str, subject: impl fmt::Display, words: &str) -> Self {
-        let kind = classify(RUNSC, words);
-        let told = if kind == Kind::OtherSpec { without_values(words) } else { words };
-        Self::new(call, subject, kind, told)
+        // First of all: the values could read like any other failure.
+        let told = without_values(words);
+        Self::new(call, subject, classify(RUNSC, told), told)
     }
 }
 
 /// runsc shows both values of what differs between two specs: arguments, environment. Those are nobody's business.
 fn without_values(words: &str) -> &str {
-    words.split_once(SHOWS_VALUES).map_or("the spec is not the checkpoint's", |(before, _)| before)
+    if let Some((before, _)) = words.split_once(OTHER_SPEC) {
+        let after = &words[before.len()..];
+        // Up to the name of the field, where there is one.
+        let named = after.find(SHOWS_VALUES).unwrap_or(OTHER_SPEC.len());
+        return &words[..before.len() + named];
+    }
+    words
 }
+
+/// How runsc begins to say that a spec is not the checkpoint's.
+const OTHER_SPEC: &str = "failed to validate restore spec";
 
 /// What stands before the values, after the name of the field.
 const SHOWS_VALUES: &str = " across checkpoint restore";
@@ -196,6 +205,10 @@ mod tests {
         assert_eq!(error.kind, Kind::OtherSpec);
         assert!(error.to_string().ends_with(r#""Env" does not match"#), "{error}");
         let error = RunscError::of_runsc("restore", "c", "failed to validate restore spec: SECRET=1 is new");
+        assert!(!error.to_string().contains("SECRET"), "{error}");
+        let words = words.replace("SECRET=1", "failed to load SECRET: reading spec");
+        let error = RunscError::of_runsc("restore", "c", &words);
+        assert_eq!(error.kind, Kind::OtherSpec);
         assert!(!error.to_string().contains("SECRET"), "{error}");
         let words = "runsc version does not match across checkpoint restore, checkpoint: a current: b";
         assert_eq!(RunscError::of_runsc("restore", "c", words).kind, Kind::OtherRunsc);
