@@ -20,7 +20,7 @@ use crate::{
     watched::{Watched, watch_for},
 };
 
-/// The kernel tells of the want of memory before it kills: how often, and with which pauses, to look for the kill.
+/// Version 1 tells of the want of memory before the kill: how often, and with which pauses, to look for the kill.
 const LOOKS: u32 = 50;
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -61,10 +61,15 @@ impl OomWatch {
             if self.take_notice().is_err() {
                 return oom_kills(&self.cgroup).is_some_and(|kills| kills > 0);
             }
-            for _ in 0..LOOKS {
+            // Version 2 tells of the kill itself.
+            let looks = if self.interest.is_priority() { 1 } else { LOOKS };
+            for look in 0..looks {
+                if look > 0 {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
                 match oom_kills(&self.cgroup) {
                     None => return false,
-                    Some(0) => tokio::time::sleep(LOOK_AGAIN).await,
+                    Some(0) => {}
                     Some(_) => return true,
                 }
             }

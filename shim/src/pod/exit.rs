@@ -47,6 +47,8 @@ impl Pod {
     /// The sandbox's process has ended: with the root container's status, and with every container of the pod.
     pub(super) fn sandbox_exited(&mut self, status: u32) {
         let root = self.record.sandbox.root_container();
+        // Whatever a sandbox makes of losing a process to the kernel.
+        let status = if self.has_run_out_of_memory() { STATUS_KILLED } else { status };
         let others: Vec<ContainerId> = self.containers.keys().filter(|id| **id != root).cloned().collect();
         for id in others {
             self.exited(&id, STATUS_KILLED);
