@@ -27,6 +27,7 @@ harness::on_curfew_alone![
     a_spec_that_is_missing_cut_or_huge_is_refused_at_start,
     a_spec_that_goes_bad_before_create_is_refused_and_the_shim_goes_on,
     a_stream_that_is_no_fifo_is_refused,
+    a_checkpoint_that_is_none_is_refused,
     a_start_that_meets_a_dead_shims_sandbox_cleans_it_and_keeps_its_lock,
     a_start_that_nobody_waits_for_leaves_no_shim,
 ];
@@ -189,6 +190,31 @@ fn a_stream_that_is_no_fifo_is_refused(h: &Harness) {
         let error = h.try_create(Spec::sleeper().stdio(Stdio::Path(path))).unwrap_err();
         assert_eq!(error.code, Code::InvalidArgument, "{name}: {error}");
     }
+}
+
+fn a_checkpoint_that_is_none_is_refused(h: &Harness) {
+    let bundle = bundle(h, "restored");
+    let said = start(h, "restored", &bundle);
+    let reply: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap();
+    let shim = Shim::connect(reply["address"].as_str().unwrap()).unwrap();
+    let empty = h.containerd.dir().join("temp/empty");
+    fs::create_dir(&empty).unwrap();
+    for image in [empty.as_path(), Path::new("/nonexistent"), Path::new("relative")] {
+        let request = CreateTaskRequest {
+            id: "restored".into(),
+            bundle: bundle.display().to_string(),
+            checkpoint: image.display().to_string(),
+            ..CreateTaskRequest::default()
+        };
+        let error = RpcError::from(shim.tasks().create(limit(), &request).unwrap_err());
+        assert_eq!(error.code, Code::InvalidArgument, "{error}");
+        assert!(error.message.contains("is no checkpoint"), "{error}");
+        assert_unknown(&shim, "restored");
+    }
+    let shutdown = ShutdownRequest { id: "restored".into(), ..ShutdownRequest::default() };
+    shim.tasks().shutdown(limit(), &shutdown).unwrap();
+    let said = Verb::of(&h.containerd, "restored", &bundle, "delete").run(LIMIT).unwrap();
+    assert!(said.status.unwrap().success());
 }
 
 fn a_start_that_meets_a_dead_shims_sandbox_cleans_it_and_keeps_its_lock(h: &Harness) {

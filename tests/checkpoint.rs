@@ -136,6 +136,7 @@ fn a_checkpoint_of_another_runsc_is_refused(h: &Harness) {
         .unwrap();
     let error = failed_restore(h, &Spec::new(["sh", "-c", COUNTING]), checkpoint);
     assert_eq!(error.code, Code::FailedPrecondition, "{error}");
+    assert!(error.message.contains("runsc version does not match"), "{error}");
 }
 
 fn a_checkpoint_of_another_spec_is_refused(h: &Harness) {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     os::unix::net::UnixStream,
     time::{Duration, Instant},
 };
@@ -94,11 +94,37 @@ fn random_bytes_disturb_nobody(h: &Harness) {
     });
 }
 
+/// What the only shim has of memory, in KiB.
+fn resident(h: &Harness) -> u64 {
+    let all = harness::proc::of_test(h.containerd.namespace(), h.containerd.pid());
+    let shim = all.into_iter().find(|process| process.command.ends_with(" serve")).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", shim.pid)).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
 fn a_frame_of_5_mib_is_refused(h: &Harness) {
     with_shim(h, |address, _| {
         let length = 5 << 20;
-        send(address, &[frame(length, 1, 1), vec![0; usize::try_from(length).unwrap()]].concat());
-        // Announced, and never sent.
-        send(address, &frame(u32::MAX, 1, 1));
+        let whole = [frame(length, 1, 1), vec![0; usize::try_from(length).unwrap()]].concat();
+        let mut stream = UnixStream::connect(address.trim_start_matches("unix://")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let written = stream.write_all(&whole);
+        // Refused or hung up on, and not kept.
+        let answer = stream.read(&mut [0; 1024]);
+        let timed_out = answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        assert!(written.is_err() || !timed_out, "{written:?}, {answer:?}");
+        // Announced, and never sent: nothing is set aside for it.
+        let before = resident(h);
+        let waiting: Vec<UnixStream> = (0..20)
+            .map(|_| {
+                let mut stream = UnixStream::connect(address.trim_start_matches("unix://")).unwrap();
+                stream.write_all(&frame(u32::MAX, 1, 1)).unwrap();
+                stream
+            })
+            .collect();
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(resident(h) < before + 1024, "{before} KiB, and then {}", resident(h));
+        drop(waiting);
     });
 }

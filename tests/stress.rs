@@ -102,35 +102,47 @@ fn two_thousand_execs_leave_the_shim_as_it_was(h: &Harness) {
 const LINES: usize = 3000;
 
 fn a_crash_of_containerd_under_ten_busy_containers_loses_nothing(h: &Harness) {
-    let wait = "while ! test -e /tmp/go; do sleep 0.1; done";
-    let script = format!("i=0; while [ $i -lt {LINES} ]; do i=$((i+1)); echo line $i; done; {wait}; exit 5");
+    let wait = |file: &str| format!("while ! test -e /tmp/{file}; do sleep 0.1; done");
+    // It talks all the time that containerd is down, and after.
+    let script = format!(
+        "i=0; while [ $i -lt {LINES} ]; do i=$((i+1)); echo line $i; [ $((i % 100)) = 0 ] && sleep 0.1; done; {}; exit 5",
+        wait("go")
+    );
     let tasks: Vec<Task> =
         (0..10).map(|n| h.start(Spec::new(["sh", "-c", &script]).id(format!("busy{n}")))).collect();
-    let in_each = ExecSpec::new(["sh", "-c", &format!("{wait}; echo done; exit 6")]).id("e");
+    let in_each =
+        ExecSpec::new(["sh", "-c", &format!("echo up; {}; echo done; exit 6", wait("exec"))]).id("e");
     let execs: Vec<_> = tasks.iter().map(|task| task.exec(&in_each).unwrap()).collect();
     for exec in &execs {
         exec.start().unwrap();
     }
+    for task in &tasks {
+        task.wait_for_output("line 1\n");
+        assert!(!task.stdout_so_far().contains(&format!("line {LINES}\n")), "it has said all already");
+    }
     h.containerd.kill9();
     h.containerd.restart();
-    for task in &tasks {
+    let touch = |task: &Task, file: &str| {
+        let touch = task.exec(&ExecSpec::new(["touch", &format!("/tmp/{file}")]).id(file)).unwrap();
+        touch.start().unwrap();
+        assert_eq!(touch.wait().unwrap().status, 0);
+        touch.delete().unwrap();
+    };
+    for (task, running) in tasks.iter().zip(&execs) {
         exec(task, 1);
-        let go = task.exec(&ExecSpec::new(["touch", "/tmp/go"]).id("go")).unwrap();
-        go.start().unwrap();
-        go.wait().unwrap();
+        touch(task, "exec");
+        let exit = running.wait().unwrap();
+        assert_eq!((exit.status, exit.at.is_some()), (6, true));
+        assert_eq!(running.stdout(), "up\ndone\n");
+        running.delete().unwrap();
+        touch(task, "go");
     }
     for task in &tasks {
         let exit = task.wait().unwrap();
         assert_eq!(exit.status, 5);
         assert!(exit.at.is_some());
-        let output = task.stdout();
-        assert_eq!(output.lines().count(), LINES);
-        assert!(output.ends_with(&format!("line {LINES}\n")));
-    }
-    // They die with their container, unless they are done before.
-    for exec in &execs {
-        let status = exec.wait().unwrap().status;
-        assert!([6, 137].contains(&status), "{status}");
+        let expected: String = (1..=LINES).map(|n| format!("line {n}\n")).collect();
+        assert!(task.stdout() == expected);
     }
     for task in &tasks {
         task.delete().unwrap();
