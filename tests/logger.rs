@@ -65,6 +65,13 @@ fn a_logger_takes_the_output_of_a_container_and_its_execs() {
         exec.start().unwrap();
         assert_eq!(exec.wait().unwrap().status, 0);
         exec.delete().unwrap();
+        // An exec that fails leaves no logger.
+        let (uri, of_failed) = logger(h, "failed", "");
+        let exec = task.exec(&ExecSpec::new(["/nonexistent"]).stdio(Stdio::Path(uri))).unwrap();
+        exec.start().unwrap_err();
+        let all = harness::proc::of_test(h.containerd.namespace(), h.containerd.pid());
+        let name = of_failed.display().to_string();
+        assert!(!all.iter().any(|process| process.command.contains(&name)), "{all:#?}");
         task.kill(Signal::SIGKILL).unwrap();
         task.wait().unwrap();
         // By its Delete both have ended, and so have written all.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use harness::{Code, Container, Exit, Harness, Signal, Spec, Status, Task};
+use harness::{Code, Container, ExecSpec, Exit, Harness, Signal, Spec, Status, Stdio, Task, stdio::Streams};
 
 harness::on_every_containerd! {
     both: [
@@ -16,6 +16,7 @@ harness::on_every_containerd! {
         containers_and_a_pod_outlive_a_crash_with_all_their_output,
         exits_while_containerd_is_down_are_not_lost,
         a_created_task_outlives_a_crash_and_starts,
+        terminals_and_execs_outlive_a_crash_with_input_and_output,
         a_wait_that_a_crash_cut_is_answered_when_asked_again,
         a_limit_that_passes_while_containerd_is_down_ends_the_container,
         a_create_or_start_that_a_crash_cut_leaves_nothing,
@@ -99,6 +100,41 @@ fn containers_and_a_pod_outlive_a_crash_with_all_their_output(h: &Harness) {
     for task in [&sleeps, &pod.pause] {
         assert_eq!(task.state().unwrap().status, Status::Running);
         killed(task);
+    }
+}
+
+fn terminals_and_execs_outlive_a_crash_with_input_and_output(h: &Harness) {
+    let echoing = ["sh", "-c", "while read line; do echo got $line; done"];
+    let pod = h.pod_with(Spec::new(echoing).id("workload").stdio(Stdio::Terminal));
+    let task = h.start(Spec::new(echoing).stdio(Stdio::Terminal));
+    let exec = |stdio, id: &str| {
+        let exec = task.exec(&ExecSpec::new(echoing).id(id).stdio(stdio)).unwrap();
+        exec.start().unwrap();
+        exec
+    };
+    let (plain, terminal) = (exec(Stdio::WithStdin, "plain"), exec(Stdio::Terminal, "terminal"));
+    let all: [&Streams; 4] = [&task, &pod.workload, &terminal, &plain];
+    let say = |word: &str| {
+        for streams in all {
+            streams.write_stdin(format!("{word}\n").as_bytes());
+            streams.wait_for_output(&format!("got {word}"));
+        }
+    };
+    say("before");
+    // CRI's end of a terminal goes with containerd, and comes back with it.
+    all[..3].iter().for_each(|streams| streams.close_stdin());
+    crash(h);
+    say("after");
+    plain.close_stdin();
+    let exit = plain.wait_for(LIMIT).unwrap();
+    assert_eq!((exit.status, exit.at.is_some()), (0, true));
+    assert_eq!(plain.stdout(), "got before\ngot after\n");
+    plain.delete().unwrap();
+    terminal.kill(Signal::SIGKILL).unwrap();
+    assert_eq!(terminal.wait_for(LIMIT).unwrap().status, 137);
+    terminal.delete().unwrap();
+    for task in [task, pod.workload, pod.pause] {
+        killed(&task);
     }
 }
 

@@ -67,14 +67,14 @@ fn output_to_a_file_is_appended(h: &Harness) {
     let path = h.containerd.dir().join("temp/output");
     std::fs::write(&path, "before\n").unwrap();
     let file = Stdio::Path(format!("file://{}", path.display()));
-    let task = h.start(Spec::new(["sh", "-c", "echo out; echo err >&2; exit 2"]).stdio(file));
+    let script = "echo out; echo err >&2; seq 1 100000; exit 2";
+    let task = h.start(Spec::new(["sh", "-c", script]).stdio(file));
     assert_eq!(task.wait().unwrap().status, 2);
     task.delete().unwrap();
-    let written = harness::rpc::poll(Duration::from_secs(5), || {
-        let text = std::fs::read_to_string(&path).ok()?;
-        (text.len() >= "before\nout\nerr\n".len()).then_some(text)
-    });
-    let written = written.unwrap();
+    // By the Delete it is all there.
+    let written = std::fs::read_to_string(&path).unwrap();
+    assert!(written.ends_with("99999\n100000\n"), "{}", written.len());
+    let written: String = written.lines().take(4).map(|line| format!("{line}\n")).collect();
     assert!(
         written.starts_with("before\n") && written.contains("out\n") && written.contains("err\n"),
         "{written}"
@@ -117,13 +117,19 @@ fn the_output_of_an_exec_is_complete_and_takes_little_memory(h: &Harness) {
 
 fn an_exec_whose_child_holds_its_output_ends_all_the_same(h: &Harness) {
     let task = h.start(Spec::sleeper());
-    let exec = task.exec(&ExecSpec::new(["sh", "-c", "sleep 1000 & echo done"])).unwrap();
-    exec.start().unwrap();
-    assert_eq!(exec.wait().unwrap().status, 0);
-    // The child lives on; its output has nowhere to go.
-    assert!(exec.stdout_is_closed(Duration::from_secs(5)));
-    assert_eq!(exec.stdout(), "done\n");
-    exec.delete().unwrap();
+    // The child lives on, silent or not; its output has nowhere to go.
+    for script in [
+        "sleep 1000 & echo done",
+        "(while true; do echo on; sleep 0.01; done) & echo done",
+        "yes & echo done",
+    ] {
+        let exec = task.exec(&ExecSpec::new(["sh", "-c", script])).unwrap();
+        exec.start().unwrap();
+        assert_eq!(exec.wait().unwrap().status, 0);
+        assert!(exec.stdout_is_closed(Duration::from_secs(5)), "{script}");
+        assert!(exec.stdout().contains("done\n"), "{script}");
+        exec.delete().unwrap();
+    }
     task.end().unwrap();
 }
 
@@ -132,36 +138,57 @@ fn an_exec_with_a_slow_reader_loses_nothing(h: &Harness) {
     let fifo = h.containerd.dir().join("temp/slow");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let stdio = Stdio::Path(fifo.display().to_string());
-    let exec =
-        task.exec(&ExecSpec::new(["dd", "if=/dev/zero", "bs=65536", "count=16"]).stdio(stdio)).unwrap();
+    let exec = task
+        .exec(
+            &ExecSpec::new(["sh", "-c", "exec dd if=/dev/zero bs=65536 count=256 2>/dev/null"]).stdio(stdio),
+        )
+        .unwrap();
     exec.start().unwrap();
     // Nobody reads yet: the exec waits with its pipes full.
     std::thread::sleep(Duration::from_millis(500));
-    let reader = std::thread::spawn(move || std::fs::read(fifo).unwrap());
+    assert_eq!(exec.state().unwrap().status, Status::Running);
+    let reader = std::thread::spawn(move || {
+        let (mut fifo, mut all) = (std::fs::File::open(fifo).unwrap(), 0);
+        let mut buffer = vec![0; 1 << 20];
+        while let Ok(count @ 1..) = fifo.read(&mut buffer) {
+            all += count;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        all
+    });
     assert_eq!(exec.wait().unwrap().status, 0);
-    // What dd says on stderr goes to the same FIFO.
-    assert!(reader.join().unwrap().len() >= MIB);
+    assert_eq!(reader.join().unwrap(), 16 * MIB);
     exec.delete().unwrap();
     task.end().unwrap();
 }
 
 fn a_reader_that_dies_stops_the_output_and_nothing_else(h: &Harness) {
-    let fifo = h.containerd.dir().join("temp/dies");
-    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let stdio = || Stdio::Path(fifo.display().to_string());
-    let read_some = || std::fs::File::open(&fifo).unwrap().read_exact(&mut vec![0; MIB]).unwrap();
-    let task = h.start(Spec::new(["yes", "of the container"]).stdio(stdio()));
-    read_some();
-    let exec = task.exec(&ExecSpec::new(["yes", "of the exec"]).stdio(stdio())).unwrap();
+    let fifo = |name: &str| {
+        let path = h.containerd.dir().join("temp").join(name);
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        path.display().to_string()
+    };
+    let (of_container, of_exec) = (fifo("container"), fifo("exec"));
+    // More than what the pipes on the way can hold, from whoever says this.
+    let read_some = |path: &String, words: &str| {
+        let mut text = vec![0; 4 * MIB];
+        std::fs::File::open(path).unwrap().read_exact(&mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.lines().skip(1).take(1000).all(|line| line == words));
+    };
+    let task = h.start(Spec::new(["yes", "of the container"]).stdio(Stdio::Path(of_container.clone())));
+    read_some(&of_container, "of the container");
+    let exec = task.exec(&ExecSpec::new(["yes", "of the exec"]).stdio(Stdio::Path(of_exec.clone()))).unwrap();
     exec.start().unwrap();
-    read_some();
+    read_some(&of_exec, "of the exec");
     // Both stand with their pipes full, and go on where another reader comes.
     std::thread::sleep(Duration::from_millis(300));
     let other = task.exec(&ExecSpec::new(["true"])).unwrap();
     other.start().unwrap();
     assert_eq!(other.wait().unwrap().status, 0);
     other.delete().unwrap();
-    read_some();
+    read_some(&of_exec, "of the exec");
+    read_some(&of_container, "of the container");
     exec.kill(Signal::SIGKILL).unwrap();
     assert_eq!(exec.wait().unwrap().status, 137);
     exec.delete().unwrap();

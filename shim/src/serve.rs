@@ -22,7 +22,9 @@ use crate::{
 
 /// How long containerd may take to accept the last events before the shim goes without.
 const LAST_EVENTS: Duration = Duration::from_secs(2);
-/// How long the thread for mounts waits for the next one.
+/// So many can hang, as with output to a file on a server that is gone, before mounts wait for them.
+const MOST_BLOCKING_THREADS: usize = 8;
+/// How long a thread for what blocks waits for the next call.
 const BLOCKING_THREAD: Duration = Duration::from_millis(50);
 /// The reply to Shutdown has to leave the process before it ends.
 const LAST_REPLY: Duration = Duration::from_millis(1);
@@ -48,8 +50,8 @@ pub(crate) fn serve(inherited: Inherited) -> anyhow::Result<()> {
     prctl::set_child_subreaper(true).context("becoming a subreaper")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // For mounts alone, one at a time, and gone when there is none to make.
-        .max_blocking_threads(1)
+        // For mounts, limits and output to files, which may all have to wait; gone when there is nothing to do.
+        .max_blocking_threads(MOST_BLOCKING_THREADS)
         .thread_keep_alive(BLOCKING_THREAD)
         .build()?;
     let result = runtime.block_on(serve_pod(inherited, record));

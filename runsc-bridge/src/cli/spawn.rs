@@ -134,7 +134,8 @@ fn prepare_child(parent: Pid, makes_sandbox: bool) -> io::Result<()> {
 /// Gives the child `/dev/null` at a high number. The sentry moves its container's streams to descriptors around 255,
 /// and a process with threads waits for a grace period of the kernel's RCU (some 10 ms) when its table has to grow for
 /// that. A fork's table is as wide as its parent's highest descriptor asks for, so with this one runsc's is wide enough,
-/// and the sandbox's from its birth. Best effort: where it fails, a create only takes longer.
+/// and the sandbox's from its birth. It stays open in sandbox and gofer, which can do with it what they can with their own
+/// standard streams where those are `/dev/null` too. Best effort: where it fails, a create only takes longer.
 fn widen_descriptor_table() {
     // SAFETY: open gets a nul-terminated constant that lives for ever, the others take integers.
     unsafe {

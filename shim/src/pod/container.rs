@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use runsc_bridge::{ContainerId, ExecId};
-use tokio::task::JoinHandle;
 
 use super::{
     exec::Exec,
@@ -19,7 +18,7 @@ use crate::{
     process::PidFd,
     rootfs::RootfsMount,
     spec::exec_process::ExecCeiling,
-    stdio::{exec::ExecStreams, fifo::ContainerStdio},
+    stdio::{ending::Ending, exec::ExecStreams, fifo::ContainerStdio},
 };
 
 /// What holds inside a container for its life.
@@ -52,8 +51,8 @@ pub(super) struct Container {
     /// Who waits for a checkpoint that is being written.
     pub(super) checkpointing: Option<Responder>,
     pub(super) gofer: Option<Arc<PidFd>>,
-    /// Loggers that nobody writes to any more, its own and those of its execs. Its Delete waits for them.
-    pub(super) ending_loggers: Vec<JoinHandle<()>>,
+    /// What is still under way of its own output and of its execs' that have ended. Its Delete waits for it.
+    pub(super) endings: Vec<Ending>,
     /// Who waits for a container that is killed while it is created.
     pub(super) waiting_kill: Vec<Responder>,
 }
@@ -77,7 +76,7 @@ impl Container {
             restore_from: request.restore_from,
             checkpointing: None,
             gofer: None,
-            ending_loggers: Vec::new(),
+            endings: Vec::new(),
             waiting_kill: Vec::new(),
         }
     }
@@ -111,9 +110,9 @@ impl Container {
 
     /// Lets go of the streams of a program that has ended: containerd reads that as the end of the output.
     pub(super) fn close_streams(&mut self) {
-        let of_stdio = self.stdio.take().and_then(ContainerStdio::finish);
-        let of_streams = self.streams.take().and_then(ExecStreams::finish);
-        self.ending_loggers.extend(of_stdio.into_iter().chain(of_streams));
+        let of_stdio = self.stdio.take().map(ContainerStdio::finish).unwrap_or_default();
+        let of_streams = self.streams.take().map(ExecStreams::finish).unwrap_or_default();
+        self.endings.extend(of_stdio.into_iter().chain(of_streams));
     }
 
     /// What readers see.

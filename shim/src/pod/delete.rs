@@ -3,7 +3,6 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use runsc_bridge::ContainerId;
-use tokio::task::JoinHandle;
 
 use super::{Input, Pod, Tools, process::Responder};
 use crate::{
@@ -14,6 +13,7 @@ use crate::{
     lifecycle::{Effect, Phase, Trigger},
     process::{Exit, PidFd, STATUS_KILLED},
     rootfs,
+    stdio::ending::Ending,
 };
 
 /// How long processes of a sandbox that has ended may take to be gone before they are killed.
@@ -49,7 +49,7 @@ impl Pod {
             id: id.clone(),
             rootfs: rootfs::mount_point(&container.bundle),
             cgroup: container.cgroup.clone(),
-            loggers: std::mem::take(&mut container.ending_loggers),
+            endings: std::mem::take(&mut container.endings),
             gofer: container.gofer.clone(),
             sandbox_is_gone: container.role.is_root() || sandbox.as_ref().is_none_or(|s| s.has_ended()),
             sandbox: sandbox.filter(|_| container.role.is_root()),
@@ -58,8 +58,8 @@ impl Pod {
         self.spawn(async move {
             let result = work.run(&tools).await;
             // What was written last may still be on its way to where it is kept.
-            for logger in work.loggers {
-                let _ = logger.await;
+            for ending in work.endings {
+                ending.over().await;
             }
             Input::Deleted(work.id, result)
         });
@@ -105,7 +105,7 @@ struct DeleteWork {
     id: ContainerId,
     rootfs: PathBuf,
     cgroup: Cgroup,
-    loggers: Vec<JoinHandle<()>>,
+    endings: Vec<Ending>,
     gofer: Option<Arc<PidFd>>,
     /// For a root container, whose end is the sandbox's.
     sandbox: Option<Arc<PidFd>>,

@@ -195,12 +195,12 @@ impl Pod {
             Ok(Effect::RecordExit) => {
                 let exit = Exit::now(status);
                 exec.guest_pid = None;
-                let logger = exec.streams.take().and_then(ExecStreams::finish);
+                let endings = exec.streams.take().map(ExecStreams::finish).unwrap_or_default();
                 exec.process.set_exit(exit);
                 let pid = exec.process.pid;
                 if let Ok(container) = self.container_mut(container) {
-                    container.ending_loggers.retain(|logger| !logger.is_finished());
-                    container.ending_loggers.extend(logger);
+                    container.endings.retain(|ending| !ending.is_over());
+                    container.endings.extend(endings);
                 }
                 let exec = Some(id.to_string());
                 self.events.publish(Event::Exit { id: container.to_string(), exec, pid, exit });

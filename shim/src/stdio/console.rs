@@ -9,7 +9,6 @@ use std::{
 
 use nix::{
     cmsg_space,
-    fcntl::OFlag,
     sys::socket::{ControlMessageOwned, MsgFlags, recvmsg},
 };
 use tokio::{
@@ -21,8 +20,8 @@ use super::{
     StdioPaths,
     error::StdioError,
     exec::{ExecStdio, ExecStreams, Output},
-    fifo::open_fifo_at,
     logger::LoggerProgram,
+    open::{TERMINAL_STDIN, open_fifo_at},
     terminal::Terminal,
 };
 
@@ -41,7 +40,7 @@ impl Console {
     /// # Errors
     /// [`StdioError`] names what cannot be opened.
     pub(crate) fn open(paths: &StdioPaths, socket: PathBuf) -> Result<Self, StdioError> {
-        let stdin = open_fifo_at("stdin", &paths.stdin, OFlag::O_RDONLY)?;
+        let stdin = open_fifo_at("stdin", &paths.stdin, TERMINAL_STDIN)?;
         // A logger comes later.
         let stdout = match LoggerProgram::of(paths)? {
             Some(_) => None,

@@ -9,13 +9,13 @@ use std::{
     io::{self, Write},
     os::fd::AsFd,
     sync::Arc,
-    time::Duration,
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::{io::Interest, sync::watch};
 
 use super::{
+    drain::Drain,
     release::release,
     splice::{splice_all, widen},
 };
@@ -23,8 +23,6 @@ use crate::watched::Watched;
 
 /// One read. A pipe holds no more by default.
 const BUFFER: usize = 64 << 10;
-/// How long a reader may make no progress once the process has ended.
-const STALLED: Duration = Duration::from_secs(10);
 
 /// Where a copy goes.
 #[derive(Debug, Clone)]
@@ -68,28 +66,28 @@ fn release_watched(fifo: Arc<Watched>) {
 async fn copy_all(
     source: Arc<Watched>,
     sink: &Sink,
-    mut ended: watch::Receiver<bool>,
+    ended: watch::Receiver<bool>,
     mut watcher: impl FnMut(&[u8]),
 ) {
+    let mut drain = Drain::new(ended);
     let mut buffer = vec![0; BUFFER];
     loop {
-        let last = *ended.borrow();
-        let read = if last { read_rest(&source, &mut buffer) } else { read_ready(&source, &mut buffer) };
+        let read = match drain.rest(&source) {
+            Some(0) => return,
+            Some(rest) => read_rest(&source, &mut buffer[..rest.min(BUFFER)]),
+            None => read_ready(&source, &mut buffer),
+        };
         match read {
             Ok(0) => return,
             Ok(count) => {
-                if sink.write_all(&buffer[..count], &mut ended).await.is_err() {
+                drain.took(count);
+                if sink.write_all(&buffer[..count], &mut drain).await.is_err() {
                     return;
                 }
                 watcher(&buffer[..count]);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let go_on = tokio::select! {
-                    ready = source.readable() => ready.is_ok(),
-                    // Whoever could say so has gone: nothing more is wanted.
-                    changed = ended.changed() => changed.is_ok(),
-                };
-                if !go_on {
+                if !drain.readable(&source).await {
                     return;
                 }
             }
@@ -116,9 +114,9 @@ fn read_rest(source: &Watched, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 impl Sink {
-    async fn write_all(&self, bytes: &[u8], ended: &mut watch::Receiver<bool>) -> io::Result<()> {
+    async fn write_all(&self, bytes: &[u8], drain: &mut Drain) -> io::Result<()> {
         match self {
-            Self::Watched(sink) | Self::Fifo(sink) => write_all(sink, bytes, ended).await,
+            Self::Watched(sink) | Self::Fifo(sink) => write_all(sink, bytes, drain).await,
             Self::File(file) => {
                 let (file, bytes) = (file.clone(), bytes.to_vec());
                 let written = tokio::task::spawn_blocking(move || (&*file).write_all(&bytes)).await;
@@ -128,32 +126,20 @@ impl Sink {
     }
 }
 
-async fn write_all(sink: &Watched, mut bytes: &[u8], ended: &mut watch::Receiver<bool>) -> io::Result<()> {
+async fn write_all(sink: &Watched, mut bytes: &[u8], drain: &mut Drain) -> io::Result<()> {
     while !bytes.is_empty() {
         match sink.try_io(Interest::WRITABLE, |fd| Ok(rustix::io::write(fd, bytes)?)) {
             Ok(count) => bytes = &bytes[count..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_writable(sink, ended).await?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => drain.writable(sink).await?,
             Err(error) => return Err(error),
         }
     }
     Ok(())
 }
 
-/// Waits for a slow reader: for as long as it likes while the process runs, and a bounded time after it.
-pub(super) async fn wait_writable(sink: &Watched, ended: &mut watch::Receiver<bool>) -> io::Result<()> {
-    while !*ended.borrow_and_update() {
-        tokio::select! {
-            ready = sink.writable() => return ready.map(drop),
-            changed = ended.changed() => changed.map_err(|_| io::ErrorKind::BrokenPipe)?,
-        }
-    }
-    let ready = tokio::time::timeout(STALLED, sink.writable()).await;
-    ready.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?.map(drop)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::{io::Read, time::Duration};
 
     use nix::{fcntl::OFlag, unistd::pipe2};
 
@@ -201,5 +187,19 @@ mod tests {
         reader.read_to_string(&mut copied).unwrap();
         assert_eq!(copied, "last words");
         drop(writer);
+    }
+
+    #[tokio::test]
+    async fn a_child_that_writes_on_does_not_keep_the_copy_going() {
+        let (source, mut writer) = pipe(true);
+        let (sink, mut reader) = pipe(false);
+        let (end, ended) = watch::channel(false);
+        let writing = std::thread::spawn(move || while writer.write_all(&[b'y'; 512]).is_ok() {});
+        let reading = std::thread::spawn(move || while reader.read(&mut [0; 4096]).is_ok_and(|n| n > 0) {});
+        end.send_replace(true);
+        let copying = copy(source, Sink::Watched(sink), ended, |_| {});
+        tokio::time::timeout(Duration::from_secs(5), copying).await.unwrap();
+        writing.join().unwrap();
+        reading.join().unwrap();
     }
 }

@@ -8,10 +8,13 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub(crate) enum StdioError {
     /// A kind of stream that this version doesn't serve.
-    #[error("{stream} {uri:?}: only FIFOs, file:// and, as stdout, binary:// are supported")]
+    #[error(
+        "{stream} {:?}: only FIFOs, file:// and, as stdout, binary:// are supported",
+        without_query(.uri)
+    )]
     Unsupported { stream: &'static str, uri: String },
     /// A path that could mean another file at another time.
-    #[error("{stream} {path:?} is not an absolute path")]
+    #[error("{stream} {:?} is not an absolute path", without_query(.path))]
     NotAbsolute { stream: &'static str, path: String },
     /// A directory, a link, a regular file.
     #[error("{stream} {} is not a FIFO of ours", path.display())]
@@ -24,7 +27,8 @@ pub(crate) enum StdioError {
     Pipe { source: io::Error },
     /// A logger, on a node that allows none.
     #[error(
-        "{uri:?} is a program on the host: pod.binary_logger of the node's configuration doesn't allow it"
+        "{:?} is a program on the host: pod.binary_logger of the node's configuration doesn't allow it",
+        without_query(.uri)
     )]
     LoggerNotAllowed { uri: String },
     /// A logger that cannot be started or doesn't get ready.
@@ -33,4 +37,26 @@ pub(crate) enum StdioError {
     /// It cannot be opened.
     #[error("cannot open {stream} {}: {source}", path.display())]
     Open { stream: &'static str, path: PathBuf, source: io::Error },
+}
+
+/// A logger's arguments are nobody's business.
+fn without_query(uri: &str) -> &str {
+    uri.split_once('?').map_or(uri, |(path, _)| path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_message_shows_a_loggers_arguments() {
+        let uri = || "binary:///x?token=secret".to_owned();
+        for error in [
+            StdioError::LoggerNotAllowed { uri: uri() },
+            StdioError::Unsupported { stream: "stderr", uri: uri() },
+            StdioError::NotAbsolute { stream: "stdout", path: uri() },
+        ] {
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+    }
 }

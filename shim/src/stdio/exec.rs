@@ -3,14 +3,15 @@
 use std::{fs::File, io, os::fd::OwnedFd, sync::Arc};
 
 use nix::{fcntl::OFlag, unistd::pipe2};
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::sync::watch;
 
 use super::{
     StdioPaths,
     copier::{Sink, copy, forward},
+    ending::Ending,
     error::StdioError,
-    fifo::{open_fifo_at, open_file_at},
-    logger::{Logger, RunningLogger},
+    logger::{LoggerPipes, RunningLogger},
+    open::{TERMINAL_STDIN, open_fifo_at, open_file_at},
     terminal::Terminal,
 };
 use crate::watched::watch as watched;
@@ -49,7 +50,6 @@ pub(crate) struct ExecStdio {
     input: Option<(OwnedFd, OwnedFd)>,
     outputs: Vec<(OwnedFd, Output)>,
     terminal: Option<Terminal>,
-    logger: Option<RunningLogger>,
 }
 
 /// The copies of a running exec. Dropped, they end at once.
@@ -59,6 +59,7 @@ pub(crate) struct ExecStreams {
     stdin_closed: watch::Sender<bool>,
     terminal: Option<Terminal>,
     logger: Option<RunningLogger>,
+    outputs: Vec<Ending>,
 }
 
 impl ExecStdio {
@@ -70,23 +71,21 @@ impl ExecStdio {
     pub(crate) fn open(
         paths: &StdioPaths,
         terminal: bool,
-        logger: Option<Logger>,
+        logger: Option<LoggerPipes>,
     ) -> Result<Self, StdioError> {
-        // Without a keeper: once a writer has been there, the last one's end is the exec's end of input.
-        let stdin = open_fifo_at("stdin", &paths.stdin, OFlag::O_RDONLY)?;
-        let (outputs, running) = match logger {
-            Some(Logger { stdout, stderr, running }) => {
-                ([Some(Output::Logger(stdout)), Some(Output::Logger(stderr))], Some(running))
-            }
-            None if terminal => ([Output::open("stdout", &paths.stdout)?, None], None),
-            None => ([Output::open("stdout", &paths.stdout)?, Output::open("stderr", &paths.stderr)?], None),
+        // Without a keeper, but for a terminal: once a writer has been there, the last one's end is the end of input.
+        let direction = if terminal { TERMINAL_STDIN } else { OFlag::O_RDONLY };
+        let stdin = open_fifo_at("stdin", &paths.stdin, direction)?;
+        let outputs = match logger {
+            Some(pipes) => [Some(Output::Logger(pipes.stdout)), Some(Output::Logger(pipes.stderr))],
+            None if terminal => [Output::open("stdout", &paths.stdout)?, None],
+            None => [Output::open("stdout", &paths.stdout)?, Output::open("stderr", &paths.stderr)?],
         };
         let opened = match outputs {
             [stdout, _] if terminal => Self::with_terminal(stdin, stdout),
             outputs => Self::with_pipes(stdin, outputs),
         };
-        let opened = opened.map_err(|source| StdioError::Pipe { source })?;
-        Ok(Self { logger: running, ..opened })
+        opened.map_err(|source| StdioError::Pipe { source })
     }
 
     fn with_pipes(stdin: Option<OwnedFd>, sinks: [Option<Output>; 2]) -> io::Result<Self> {
@@ -106,7 +105,7 @@ impl ExecStdio {
         };
         let [stdout, stderr] = sinks;
         let guest = [guest_stdin, guest_output(stdout)?, guest_output(stderr)?];
-        Ok(Self { guest, input, outputs, terminal: None, logger: None })
+        Ok(Self { guest, input, outputs, terminal: None })
     }
 
     fn with_terminal(stdin: Option<OwnedFd>, stdout: Option<Output>) -> io::Result<Self> {
@@ -135,7 +134,7 @@ impl ExecStdio {
         let input = stdin.map(|fifo| Ok::<_, io::Error>((fifo, master()?))).transpose()?;
         let outputs =
             stdout.map(|output| Ok::<_, io::Error>((master()?, output))).transpose()?.into_iter().collect();
-        Ok(Self { guest, input, outputs, terminal: Some(terminal), logger: None })
+        Ok(Self { guest, input, outputs, terminal: Some(terminal) })
     }
 
     /// The terminal, if it is one.
@@ -152,15 +151,19 @@ impl ExecStdio {
         let (ended, ended_receiver) = watch::channel(false);
         let (stdin_closed, stdin_receiver) = watch::channel(false);
         drop(self.guest);
+        let mut outputs = Vec::new();
         for (source, sink) in self.outputs {
             let (source, ended) = (Arc::new(watched(source)?), ended_receiver.clone());
-            match sink.sink()? {
+            let sink = sink.sink()?;
+            let to_file = matches!(sink, Sink::File(_));
+            let task = match sink {
                 // A terminal's outer side is no pipe.
                 Sink::Fifo(fifo) if self.terminal.is_none() => tokio::spawn(forward(source, fifo, ended)),
                 sink @ (Sink::Watched(_) | Sink::Fifo(_) | Sink::File(_)) => {
                     tokio::spawn(copy(source, sink, ended, |_| {}))
                 }
             };
+            outputs.push(Ending::of_copy(task, to_file));
         }
         if let Some((source, sink)) = self.input {
             let source = Arc::new(watched(source)?);
@@ -173,16 +176,20 @@ impl ExecStdio {
             };
             tokio::spawn(copy(source, sink, stdin_receiver, watcher));
         }
-        Ok(ExecStreams { ended, stdin_closed, terminal: self.terminal, logger: self.logger })
+        Ok(ExecStreams { ended, stdin_closed, terminal: self.terminal, logger: None, outputs })
     }
 }
 
 impl ExecStreams {
-    /// The process has ended: what is in its pipes is still copied, then the FIFOs close. What is returned ends with
-    /// the logger, if there is one.
-    pub(crate) fn finish(self) -> Option<JoinHandle<()>> {
+    /// Has the logger that is written to end with the copies.
+    pub(crate) fn keep_logger(&mut self, logger: RunningLogger) {
+        self.logger = Some(logger);
+    }
+
+    /// The process has ended: what is in its pipes is still copied, then the FIFOs close. Returns what that takes.
+    pub(crate) fn finish(self) -> Vec<Ending> {
         self.ended.send_replace(true);
-        self.logger.map(RunningLogger::finish)
+        self.outputs.into_iter().chain(self.logger.map(RunningLogger::finish)).collect()
     }
 
     /// containerd has closed stdin: what was written is still copied, then the process sees the end.

@@ -5,30 +5,28 @@
 //! sees O_NONBLOCK, and a `cat` dies of it.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::fs::{FileTypeExt, OpenOptionsExt},
-    },
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use nix::{
-    fcntl::{FcntlArg, OFlag, fcntl, open},
-    sys::stat::Mode,
+    fcntl::{FcntlArg, OFlag, fcntl},
     unistd::pipe2,
 };
 use runsc_bridge::{ChildExits, GuestStdio};
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::sync::watch;
 
 use super::{
     StdioPaths,
     console::Console,
     copier::{Sink, copy},
+    ending::Ending,
     error::StdioError,
-    logger::{LoggedProcess, Logger, LoggerProgram, RunningLogger},
+    logger::{LoggedProcess, LoggerPipes, LoggerProgram, RunningLogger},
+    open::{fifo_path, open_fifo, open_file_at},
     release::release,
 };
 use crate::watched::watch as watched;
@@ -41,6 +39,7 @@ pub(crate) struct ContainerStdio {
     console: Option<Console>,
     /// Says to the copies into files that the program has ended.
     copies_ended: Option<watch::Sender<bool>>,
+    copies: Vec<Ending>,
     /// To be started before the container is.
     logger: Option<LoggerProgram>,
     running_logger: Option<RunningLogger>,
@@ -89,7 +88,8 @@ impl ContainerStdio {
         rustix::io::ioctl_fionbio(&ours, true)?;
         let source = Arc::new(watched(ours)?);
         let ended = self.copies_ended.get_or_insert_with(|| watch::Sender::new(false)).subscribe();
-        tokio::spawn(copy(source, Sink::File(Arc::new(file)), ended, |_| {}));
+        let copying = tokio::spawn(copy(source, Sink::File(Arc::new(file)), ended, |_| {}));
+        self.copies.push(Ending::of_copy(copying, true));
         Ok(guest)
     }
 
@@ -103,7 +103,7 @@ impl ContainerStdio {
         exits: &dyn ChildExits,
     ) -> Result<(), StdioError> {
         let Some(program) = self.logger.take() else { return Ok(()) };
-        let Logger { stdout, stderr, running } = program.start(process, exits).await?;
+        let (LoggerPipes { stdout, stderr }, running) = program.start(process, exits).await?.split();
         self.running_logger = Some(running);
         match &mut self.console {
             Some(console) => console.log_to(stdout),
@@ -115,15 +115,15 @@ impl ContainerStdio {
         Ok(())
     }
 
-    /// The program has ended: what is in its pipes is still copied, then everything closes. What is returned ends with
-    /// the logger, if there is one.
-    pub(crate) fn finish(self) -> Option<JoinHandle<()>> {
+    /// The program has ended: what is in its pipes is still copied, then everything closes. Returns what that
+    /// takes.
+    pub(crate) fn finish(self) -> Vec<Ending> {
         let [_, stdout, stderr] = self.keepers;
         [stdout, stderr].into_iter().flatten().for_each(release);
         if let Some(ended) = &self.copies_ended {
             ended.send_replace(true);
         }
-        self.running_logger.map(RunningLogger::finish)
+        self.copies.into_iter().chain(self.running_logger.map(RunningLogger::finish)).collect()
     }
 
     /// Opens what `paths` names for a container with a terminal, which runsc sends to `socket`.
@@ -161,79 +161,14 @@ impl ContainerStdio {
     }
 }
 
-/// Opens the file that a `file://` URI names, to append; `None` for anything else.
-pub(super) fn open_file_at(stream: &'static str, uri: &str) -> Result<Option<File>, StdioError> {
-    let Some(path) = uri.strip_prefix("file://") else { return Ok(None) };
-    if !path.starts_with('/') || path.contains('\0') {
-        return Err(StdioError::NotAbsolute { stream, path: uri.to_owned() });
-    }
-    let opened = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path);
-    let path = PathBuf::from(path);
-    match opened.and_then(|file| Ok((file.metadata()?.is_file(), file))) {
-        Ok((true, file)) => Ok(Some(file)),
-        Ok((false, _)) => Err(StdioError::NotFile { stream, path }),
-        Err(source) => Err(StdioError::Open { stream, path, source }),
-    }
-}
-
-/// Opens the FIFO at `path`, non-blocking; `None` for an empty path.
-pub(super) fn open_fifo_at(
-    stream: &'static str,
-    path: &str,
-    direction: OFlag,
-) -> Result<Option<OwnedFd>, StdioError> {
-    if path.is_empty() {
-        return Ok(None);
-    }
-    open_fifo(stream, fifo_path(stream, path)?, direction).map(Some)
-}
-
-fn fifo_path<'a>(stream: &'static str, path: &'a str) -> Result<&'a Path, StdioError> {
-    let plain = match path.split_once("://") {
-        Some(("fifo", rest)) => rest,
-        Some(_) => return Err(StdioError::Unsupported { stream, uri: path.to_owned() }),
-        None => path,
-    };
-    if !plain.starts_with('/') || plain.contains('\0') {
-        return Err(StdioError::NotAbsolute { stream, path: path.to_owned() });
-    }
-    Ok(Path::new(plain))
-}
-
-fn open_fifo(stream: &'static str, path: &Path, direction: OFlag) -> Result<OwnedFd, StdioError> {
-    let flags = direction | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-    let fd = open(path, flags, Mode::empty()).map_err(|e| {
-        let path = path.to_owned();
-        if matches!(e, nix::Error::ELOOP | nix::Error::EISDIR) {
-            StdioError::NotFifo { stream, path }
-        } else {
-            StdioError::Open { stream, path, source: e.into() }
-        }
-    })?;
-    // Asked of the descriptor: what is at the path may have changed since.
-    let owned_fifo =
-        fd.as_fd().try_clone_to_owned().and_then(|fd| std::fs::File::from(fd).metadata()).map(|m| {
-            use std::os::unix::fs::MetadataExt;
-            m.file_type().is_fifo() && m.uid() == nix::unistd::geteuid().as_raw()
-        });
-    match owned_fifo {
-        Ok(true) => Ok(fd),
-        Ok(false) => Err(StdioError::NotFifo { stream, path: path.to_owned() }),
-        Err(source) => Err(StdioError::Open { stream, path: path.to_owned(), source }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
         io::{Read, Write},
         os::unix::fs::symlink,
     };
+
+    use nix::sys::stat::Mode;
 
     use super::*;
 

@@ -27,7 +27,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{StdioPaths, error::StdioError};
+use super::{StdioPaths, ending::Ending, error::StdioError};
 
 const SCHEME: &str = "binary://";
 /// How long a logger may take to say that it is ready.
@@ -58,9 +58,21 @@ struct NotReady;
 /// A running logger and the ends it is written to.
 #[derive(Debug)]
 pub(crate) struct Logger {
+    pipes: LoggerPipes,
+    running: RunningLogger,
+}
+
+/// Where a logger is written to.
+#[derive(Debug)]
+pub(crate) struct LoggerPipes {
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
-    pub(super) running: RunningLogger,
+}
+
+impl Logger {
+    pub(crate) fn split(self) -> (LoggerPipes, RunningLogger) {
+        (self.pipes, self.running)
+    }
 }
 
 /// A logger that is told by the drop of this that nobody will write any more.
@@ -120,7 +132,8 @@ impl LoggerProgram {
             let _ = end.await;
             return Err(failed(error));
         }
-        Ok(Logger { stdout, stderr, running: RunningLogger { _written_to: written_to, end } })
+        let running = RunningLogger { _written_to: written_to, end };
+        Ok(Logger { pipes: LoggerPipes { stdout, stderr }, running })
     }
 
     fn spawn(&self, process: &LoggedProcess, fds: [OwnedFd; 3]) -> io::Result<Pid> {
@@ -137,9 +150,9 @@ impl LoggerProgram {
 }
 
 impl RunningLogger {
-    /// Says that nobody will write any more. What is returned ends with the logger.
-    pub(crate) fn finish(self) -> JoinHandle<()> {
-        self.end
+    /// Says that nobody will write any more.
+    pub(crate) fn finish(self) -> Ending {
+        Ending { task: self.end, patience: LAST_WORDS + TERMINATION * 2 }
     }
 }
 

@@ -2,10 +2,13 @@
 
 pub(crate) mod console;
 mod copier;
+mod drain;
+pub(crate) mod ending;
 pub(crate) mod error;
 pub(crate) mod exec;
 pub(crate) mod fifo;
 pub(crate) mod logger;
+mod open;
 mod release;
 mod splice;
 pub(crate) mod terminal;

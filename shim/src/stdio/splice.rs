@@ -6,7 +6,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::pipe::{SpliceFlags, fcntl_setpipe_size, splice};
 use tokio::{io::Interest, sync::watch};
 
-use super::copier::wait_writable;
+use super::drain::Drain;
 use crate::watched::Watched;
 
 /// What a pipe holds while its output is on its way: writer and reader then change turns less often. The kernel takes
@@ -14,8 +14,9 @@ use crate::watched::Watched;
 const CAPACITY: usize = 1 << 20;
 
 /// How far one step came.
+#[derive(Clone, Copy)]
 enum Step {
-    Moved,
+    Moved(usize),
     SinkFull,
     SourceEmpty,
     Ended,
@@ -26,38 +27,42 @@ pub(super) fn widen(pipe: impl AsFd) {
     let _ = fcntl_setpipe_size(pipe, CAPACITY);
 }
 
-/// Moves what is in `source` to `sink`, both of them pipes, until the source ends, or `ended` says true and the source
-/// has nothing more.
-pub(super) async fn splice_all(source: &Watched, sink: &Watched, mut ended: watch::Receiver<bool>) {
+/// Moves what is in `source` to `sink`, both of them pipes, until the source ends, or `ended` says true and what the
+/// source held then has been moved.
+pub(super) async fn splice_all(source: &Watched, sink: &Watched, ended: watch::Receiver<bool>) {
+    let mut drain = Drain::new(ended);
     loop {
-        let last = *ended.borrow();
-        let step = if last { step(source.get_ref(), sink.get_ref()) } else { watched_step(source, sink) };
+        let rest = drain.rest(source);
+        let step = match rest {
+            Some(0) => return,
+            Some(rest) => step(source.get_ref(), sink.get_ref(), rest),
+            None => watched_step(source, sink),
+        };
         let go_on = match step {
-            Step::SinkFull if !has_room(sink) => wait_writable(sink, &mut ended).await.is_ok(),
+            Step::SinkFull if !has_room(sink) => drain.writable(sink).await.is_ok(),
             // A fast writer with a fast reader must not keep the pod's requests waiting.
-            Step::Moved | Step::SinkFull => {
+            Step::Moved(_) | Step::SinkFull => {
                 tokio::task::yield_now().await;
                 true
             }
-            Step::SourceEmpty if last => false,
-            Step::SourceEmpty => tokio::select! {
-                ready = source.readable() => ready.is_ok(),
-                // Whoever could say so has gone: nothing more is wanted.
-                changed = ended.changed() => changed.is_ok(),
-            },
+            Step::SourceEmpty if rest.is_some() => false,
+            Step::SourceEmpty => drain.readable(source).await,
             Step::Ended => false,
         };
+        if let Step::Moved(count) = step {
+            drain.took(count);
+        }
         if !go_on {
             return;
         }
     }
 }
 
-/// Moves what is there at this moment.
-fn step(source: impl AsFd, sink: impl AsFd) -> Step {
+/// Moves what is there at this moment, `most` bytes of it.
+fn step(source: impl AsFd, sink: impl AsFd, most: usize) -> Step {
     let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-    match splice(&source, None, sink, None, CAPACITY, flags) {
-        Ok(1..) => Step::Moved,
+    match splice(&source, None, sink, None, most.min(CAPACITY), flags) {
+        Ok(count @ 1..) => Step::Moved(count),
         // A full sink is looked at first, so this says nothing of the source.
         Err(rustix::io::Errno::AGAIN) => match readiness(source) {
             events if events.contains(PollFlags::POLLIN) => Step::SinkFull,
@@ -70,9 +75,9 @@ fn step(source: impl AsFd, sink: impl AsFd) -> Step {
 
 /// A step that tells the runtime if there was nothing, so that it says when there is.
 fn watched_step(source: &Watched, sink: &Watched) -> Step {
-    let step = source.try_io(Interest::READABLE, |source| match step(source, sink.get_ref()) {
+    let step = source.try_io(Interest::READABLE, |source| match step(source, sink.get_ref(), CAPACITY) {
         Step::SourceEmpty => Err(io::ErrorKind::WouldBlock.into()),
-        step @ (Step::Moved | Step::SinkFull | Step::Ended) => Ok(step),
+        step @ (Step::Moved(_) | Step::SinkFull | Step::Ended) => Ok(step),
     });
     step.unwrap_or(Step::SourceEmpty)
 }
@@ -189,5 +194,18 @@ mod tests {
         let (_keep, ended) = watch::channel(false);
         let moving = tokio::spawn(async move { splice_all(&source, &sink, ended).await });
         tokio::time::timeout(Duration::from_secs(5), moving).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_child_that_writes_on_does_not_keep_it_going() {
+        let (source, mut writer, sink, mut reader) = pipes();
+        let (end, ended) = watch::channel(false);
+        let writing = std::thread::spawn(move || while writer.write_all(&[b'y'; 512]).is_ok() {});
+        let reading = std::thread::spawn(move || while reader.read(&mut [0; 4096]).is_ok_and(|n| n > 0) {});
+        end.send_replace(true);
+        let moving = tokio::spawn(async move { splice_all(&source, &sink, ended).await });
+        tokio::time::timeout(Duration::from_secs(5), moving).await.unwrap().unwrap();
+        writing.join().unwrap();
+        reading.join().unwrap();
     }
 }

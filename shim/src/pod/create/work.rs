@@ -47,8 +47,8 @@ pub(super) async fn run_create(
     let result = create_and_find(tools, work, stdio).await;
     if result.is_err() {
         clean_failed_create(tools, work).await;
-        if let Some(logger) = std::mem::take(stdio).finish() {
-            let _ = logger.await;
+        for ending in std::mem::take(stdio).finish() {
+            ending.over().await;
         }
     }
     result

@@ -10,7 +10,11 @@ use crate::{
     pod::{Input, Tools, streams::tell_foreground},
     process::{PidFd, STATUS_KILLED, exit_code},
     spec::TerminalSize,
-    stdio::{StdioPaths, exec::ExecStdio, logger::LoggerProgram},
+    stdio::{
+        StdioPaths,
+        exec::ExecStdio,
+        logger::{LoggerPipes, LoggerProgram},
+    },
 };
 
 /// One exec to start.
@@ -26,12 +30,29 @@ pub(super) struct ExecWork {
 
 impl ExecWork {
     pub(super) async fn run(self, container: &ContainerId) -> Result<StartedExec, Error> {
-        let logger = match LoggerProgram::of(&self.paths)? {
-            Some(program) => {
-                Some(program.start(&self.tools.logged(self.id.as_str()), &self.tools.reaper).await?)
-            }
-            None => None,
+        let Some(program) = LoggerProgram::of(&self.paths)? else {
+            return self.execute(container, None).await;
         };
+        let logger = program.start(&self.tools.logged(self.id.as_str()), &self.tools.reaper).await?;
+        let (pipes, running) = logger.split();
+        match self.execute(container, Some(pipes)).await {
+            Ok(mut started) => {
+                started.streams.keep_logger(running);
+                Ok(started)
+            }
+            Err(error) => {
+                // It has nothing to log, and must not stay.
+                running.finish().over().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn execute(
+        self,
+        container: &ContainerId,
+        logger: Option<LoggerPipes>,
+    ) -> Result<StartedExec, Error> {
         let stdio = ExecStdio::open(&self.paths, self.description.terminal, logger)?;
         if let (Some(terminal), Some(size)) = (stdio.terminal(), self.size) {
             terminal.resize(size).map_err(Error::system("setting the terminal's size"))?;
