@@ -12,8 +12,9 @@ use crate::{
     command::Reply,
     connections,
     events::EventQueue,
-    logging,
+    logging, outer_filter,
     pod::{Pod, Tools},
+    privileges,
     reaper::Reaper,
     record::SandboxRecord,
     sandbox_dir::SandboxDir,
@@ -46,6 +47,9 @@ pub(crate) fn serve(inherited: Inherited) -> anyhow::Result<()> {
     let record = SandboxRecord::read(&inherited.dir).context("reading the sandbox record")?;
     logging::start(&record.bundle, record.debug);
     SandboxDir::sign_lock(&inherited.lock).context("signing the lock")?;
+    // While there is one thread: what is given up now is given up for everything that it starts.
+    privileges::reduce().context("giving up capabilities")?;
+    outer_filter::install(&record.policy.seccomp)?;
     // Sandboxes and gofers become our children when the runsc that made them ends.
     prctl::set_child_subreaper(true).context("becoming a subreaper")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
