@@ -13,7 +13,7 @@ use containerd_shim_protos::{
     protobuf::{Message, well_known_types::any::Any},
 };
 use harness::{
-    Code, Harness, RpcError, Signal, Spec, Task, machine,
+    Code, ExecSpec, Harness, RpcError, Signal, Spec, Task, machine,
     rpc::poll,
     shim::{Shim, limit},
 };
@@ -92,6 +92,17 @@ fn an_update_is_found_in_the_sandboxs_cgroup(h: &Harness) {
     assert_eq!(file(h, "u", "cpu", "cpu.cfs_quota_us"), "50000");
     assert_eq!(file(h, "u", "cpu", "cpu.shares"), "512");
     assert_eq!(figures(&task).memory.usage.limit, 536_870_912);
+    // Never above the node's own limits, of which the host's count of processes is none.
+    let before = file(h, "u", "pids", "pids.max");
+    update(&task, r#"{"memory":{"limit":-1},"cpu":{"quota":-1},"pids":{"limit":3}}"#).unwrap();
+    assert_eq!(file(h, "u", "memory", "memory.limit_in_bytes"), (2_u64 << 30).to_string());
+    assert_eq!(file(h, "u", "cpu", "cpu.cfs_quota_us"), "200000");
+    assert_eq!(file(h, "u", "pids", "pids.max"), before);
+    let exec = task.exec(&ExecSpec::new(["sh", "-c", "true & true & true & wait; echo forked"])).unwrap();
+    exec.start().unwrap();
+    exec.wait().unwrap();
+    assert!(exec.stderr().contains("can't fork"), "{}", exec.stderr());
+    exec.delete().unwrap();
     task.end().unwrap();
 }
 

@@ -1,4 +1,5 @@
-//! Update: new limits for a container's own cgroup, written by the shim itself.
+//! Update: new limits for a container's own cgroup, written by the shim itself and never above the node's. A limit of
+//! processes is kept inside the sandbox.
 //!
 //! Of a plain container that is the sandbox's cgroup. A pod's containers share the sandbox, whose limits are the pod's
 //! and kubelet's to set: their own cgroups have no members, and what is written there shows and limits nothing.
@@ -15,19 +16,32 @@ use crate::{
 };
 
 impl Pod {
-    pub(super) fn update(&mut self, id: &ContainerId, resources: Resources, responder: Responder) {
+    pub(super) fn update(&mut self, id: &ContainerId, mut resources: Resources, responder: Responder) {
         let cgroup = match self.may_update(id) {
             Ok(cgroup) => cgroup,
             Err(error) => return drop(responder.send(Err(error))),
         };
+        resources.hold_below(&self.record.policy.limits);
+        let most = self.record.pod_policy.as_ref().map_or(u64::MAX, |policy| policy.pids);
+        let pids = resources.take_pids(most);
+        let control = self.control().ok();
+        let running = self.containers.get_mut(id).is_some_and(|container| {
+            // One that hasn't started gets it then.
+            container.ceilings.pids = pids.unwrap_or(container.ceilings.pids);
+            container.init.phase != Phase::Created
+        });
+        let (id, limit) = (id.clone(), self.tools.calls.signal);
         self.spawn(async move {
             // The kernel may have to reclaim memory first.
             let applied = tokio::task::spawn_blocking(move || resources::apply(&resources, &cgroup)).await;
-            let result = match applied {
-                Ok(result) => result.map(|()| Reply::Done).map_err(Error::from),
+            let mut result = match applied {
+                Ok(result) => result.map_err(Error::from),
                 Err(_) => Err(Error::Internal("the shim ends")),
             };
-            Input::Answered(responder, result)
+            if let (Ok(()), Some(pids), Some(control), true) = (&result, pids, control, running) {
+                result = control.limit_pids(&id, pids, limit).await.map_err(Error::from);
+            }
+            Input::Answered(responder, result.map(|()| Reply::Done))
         });
     }
 

@@ -26,10 +26,6 @@ pub(super) fn writes(resources: &Resources, cgroup: &Cgroup) -> Result<Vec<Write
             writes.push(Write::new(key, find(cgroup, key, file)?, file, list.clone()));
         }
     }
-    if let Some(limit) = resources.pids {
-        let directory = find(cgroup, "pids.limit", "pids.max")?;
-        writes.push(Write::new("pids.limit", directory, "pids.max", or_max(limit)));
-    }
     if resources.memory.is_some() || resources.memory_and_swap.is_some() {
         plan_memory(resources, cgroup, &mut writes)?;
     }

@@ -66,6 +66,7 @@ fn everything() -> Resources {
         memory: Some(Limit::At(64 << 20)),
         memory_and_swap: Some(Limit::At(96 << 20)),
         check_usage: true,
+        // Not the cgroup's: it is taken out before.
         pids: Some(Limit::At(32)),
     }
 }
@@ -91,7 +92,7 @@ fn every_limit_is_written_in_version_2s_terms() {
         ("cpuset.mems", "0"),
         ("memory.max", "67108864"),
         ("memory.swap.max", "33554432"),
-        ("pids.max", "32"),
+        ("pids.max", "max\n"),
     ] {
         assert_eq!(content(root.path(), file), expected, "{file}");
     }
@@ -109,7 +110,7 @@ fn every_limit_is_written_in_version_1s_terms() {
         ("cpuset/cpuset.mems", "0"),
         ("memory/memory.limit_in_bytes", "67108864"),
         ("memory/memory.memsw.limit_in_bytes", "100663296"),
-        ("pids/pids.max", "32"),
+        ("pids/pids.max", "max\n"),
     ] {
         assert_eq!(content(root.path(), file), expected, "{file}");
     }
@@ -119,15 +120,12 @@ fn every_limit_is_written_in_version_1s_terms() {
 fn no_limit_is_a_word_on_version_2_and_minus_one_on_version_1() {
     let unlimited = Some(Limit::Unlimited);
     // Without a limit on memory there is none on swap either.
-    let resources =
-        Resources { cpu_quota: unlimited, memory: unlimited, pids: unlimited, ..Resources::default() };
+    let resources = Resources { cpu_quota: unlimited, memory: unlimited, ..Resources::default() };
     let root = tempfile::tempdir().unwrap();
     let cgroup = v2(root.path());
     apply(&everything(), &cgroup).unwrap();
     apply(&resources, &cgroup).unwrap();
-    for (file, expected) in
-        [("cpu.max", "max 20000"), ("memory.max", "max"), ("memory.swap.max", "max"), ("pids.max", "max")]
-    {
+    for (file, expected) in [("cpu.max", "max 20000"), ("memory.max", "max"), ("memory.swap.max", "max")] {
         assert_eq!(content(root.path(), file), expected, "{file}");
     }
     let root = tempfile::tempdir().unwrap();
@@ -136,7 +134,6 @@ fn no_limit_is_a_word_on_version_2_and_minus_one_on_version_1() {
         ("cpu/cpu.cfs_quota_us", "-1"),
         ("memory/memory.limit_in_bytes", "-1"),
         ("memory/memory.memsw.limit_in_bytes", "-1"),
-        ("pids/pids.max", "max"),
     ] {
         assert_eq!(content(root.path(), file), expected, "{file}");
     }
@@ -194,10 +191,16 @@ fn memory_is_never_above_memory_and_swap_on_the_way() {
 fn a_controller_that_the_sandbox_lacks_is_named() {
     let root = tempfile::tempdir().unwrap();
     let memory_only = cgroup(root.path(), &[("", &[("memory.max", "max\n")])]);
-    let resources =
-        Resources { memory: Some(Limit::At(64 << 20)), pids: Some(Limit::At(1)), ..Resources::default() };
+    let resources = Resources {
+        memory: Some(Limit::At(64 << 20)),
+        cpuset_cpus: Some("0".into()),
+        ..Resources::default()
+    };
     let error = apply(&resources, &memory_only).unwrap_err();
-    assert!(matches!(error, ResourcesError::NoController { key: "pids.limit", file: "pids.max" }), "{error}");
+    assert!(
+        matches!(error, ResourcesError::NoController { key: "cpu.cpus", file: "cpuset.cpus" }),
+        "{error}"
+    );
     assert_eq!(content(root.path(), "memory.max"), "max\n");
     let shares = Resources { cpu_shares: Some(2), ..Resources::default() };
     let error = apply(&shares, &memory_only).unwrap_err();
@@ -258,7 +261,7 @@ fn a_file_that_refuses_leaves_all_as_it_was() {
         matches!(&error, ResourcesError::Write { key: "memory.limit", file, .. } if *file == memory),
         "{error}"
     );
-    for (file, before) in [("cpu.weight", "100"), ("cpu.max", "max 100000"), ("pids.max", "max")] {
+    for (file, before) in [("cpu.weight", "100"), ("cpu.max", "max 100000")] {
         assert_eq!(content(root.path(), file), before, "{file}");
     }
     assert_eq!(content(root.path(), "cpuset.cpus"), "\n");
@@ -277,5 +280,42 @@ fn the_weight_for_shares_is_runcs() {
         (262_144, 10_000),
     ] {
         assert_eq!(weight(shares), expected, "{shares}");
+    }
+}
+
+#[test]
+fn no_update_goes_above_a_ceiling() {
+    let ceilings = curfew_config::Limits { memory: 1 << 30, cpu: 1500, ..curfew_config::Limits::default() };
+    let held = |mut resources: Resources| {
+        resources.hold_below(&ceilings);
+        resources
+    };
+    assert_eq!(held(Resources::default()), Resources::default());
+    for memory in [Limit::Unlimited, Limit::At(1 << 40), Limit::At(1 << 30)] {
+        let resources = held(Resources { memory: Some(memory), ..Resources::default() });
+        assert_eq!(resources.memory, Some(Limit::At(1 << 30)));
+    }
+    let smaller = Resources { memory: Some(Limit::At(1 << 20)), ..Resources::default() };
+    assert_eq!(held(smaller.clone()), smaller);
+    for (quota, period, expected) in [
+        (Some(Limit::Unlimited), None, (150_000, 100_000)),
+        (Some(Limit::At(50_000)), None, (50_000, 100_000)),
+        (Some(Limit::At(90_000)), Some(10_000), (15_000, 10_000)),
+        (None, Some(10_000), (15_000, 10_000)),
+    ] {
+        let resources = held(Resources { cpu_quota: quota, cpu_period: period, ..Resources::default() });
+        assert_eq!(
+            (resources.cpu_quota, resources.cpu_period),
+            (Some(Limit::At(expected.0)), Some(expected.1))
+        );
+    }
+    for (asked, expected) in [
+        (None, None),
+        (Some(Limit::Unlimited), Some(512)),
+        (Some(Limit::At(9)), Some(9)),
+        (Some(Limit::At(999)), Some(512)),
+    ] {
+        let mut resources = Resources { pids: asked, ..Resources::default() };
+        assert_eq!((resources.take_pids(512), resources.pids), (expected, None));
     }
 }
