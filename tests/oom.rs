@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::{Event, Harness, Spec, Task};
+use harness::{Event, ExecSpec, Harness, Spec, Task};
 
 harness::on_both_runtimes![a_container_that_eats_its_memory_ends_with_an_event_before_its_exit];
 
@@ -16,6 +16,7 @@ harness::on_curfew_alone![
     a_pod_that_runs_out_of_memory_ends_with_an_event_for_each_workload,
     a_container_that_is_killed_by_hand_has_no_such_event,
     a_sandbox_that_lost_a_process_for_want_of_memory_ends,
+    a_container_over_its_own_limit_ends_and_its_sibling_runs_on,
 ];
 
 const LIMIT: u64 = 128 << 20;
@@ -95,4 +96,36 @@ fn a_sandbox_that_lost_a_process_for_want_of_memory_ends(h: &Harness) {
     assert!(since.elapsed() < ENDS_WITHIN);
     eater.wait().unwrap();
     task.delete().unwrap();
+}
+
+/// Grows by 20 MiB a second.
+const GROWING: &str = "
+import time
+held = []
+while True:
+    held.append(bytearray(b'x' * (2 << 20)))
+    time.sleep(0.1)
+";
+
+fn a_container_over_its_own_limit_ends_and_its_sibling_runs_on(h: &Harness) {
+    let events = h.events();
+    let pause = h.start(Spec::sleeper().sandbox("pause").memory(512 << 20));
+    let sibling = h.start(Spec::sleeper().id("sibling").memory(64 << 20).container_of("pause", pause.pid()));
+    let growing = Spec::new(["python3", "-c", GROWING]).image("python").id("growing").memory(64 << 20);
+    let growing = h.start(growing.container_of("pause", pause.pid()));
+    oom_killed(&growing);
+    growing.delete().unwrap();
+    let exec = sibling.exec(&ExecSpec::new(["echo", "lives"])).unwrap();
+    exec.start().unwrap();
+    assert_eq!(exec.wait().unwrap().status, 0);
+    exec.delete().unwrap();
+    for task in [sibling, pause] {
+        task.end().unwrap();
+    }
+    let seen = events.wait_until("the last delete", |all| {
+        all.iter().filter(|event| event.topic == "/tasks/delete" && event.exec_id.is_empty()).count() >= 3
+    });
+    let ended = ["/tasks/create", "/tasks/start", "/tasks/oom", "/tasks/exit", "/tasks/delete"];
+    assert_eq!(topics(&seen, "growing"), ended);
+    assert!(!topics(&seen, "sibling").contains(&"/tasks/oom".to_owned()));
 }

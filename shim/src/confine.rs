@@ -21,7 +21,7 @@ use thiserror::Error;
 
 use crate::pod::group::Role;
 
-pub(crate) use self::privileges::exec_capabilities;
+pub(crate) use self::{limits::AskedLimits, privileges::exec_capabilities};
 
 type Object = Map<String, Value>;
 
@@ -58,19 +58,19 @@ pub(crate) struct PodPlaces {
     pub(crate) container: String,
 }
 
-/// Rewrites `spec` to what `subject` may have. Returns how many processes it asks for at most.
+/// Rewrites `spec` to what `subject` may have. Returns what it asks for that isn't kept by its cgroup on the host.
 ///
 /// # Errors
 /// [`Refusal`]; the spec is then of no use.
-pub(crate) fn confine(spec: &mut Object, subject: &Subject<'_>) -> Result<Option<u64>, Refusal> {
+pub(crate) fn confine(spec: &mut Object, subject: &Subject<'_>) -> Result<AskedLimits, Refusal> {
     annotations::confine(spec, subject.policy)?;
     privileges::confine(spec, subject)?;
     namespaces::confine(spec, subject)?;
     mounts::confine(spec, subject)?;
-    let pids = limits::confine(spec, subject.policy)?;
+    let asked = limits::confine(spec, subject.policy)?;
     refuse_hooks(spec, subject.policy)?;
     refuse_devices(spec)?;
-    Ok(pids)
+    Ok(asked)
 }
 
 /// Hooks are programs that run on the host, as root.

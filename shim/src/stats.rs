@@ -142,6 +142,12 @@ pub(crate) fn read(cgroup: &Cgroup) -> io::Result<Stats> {
     })
 }
 
+/// How much memory the members of `cgroup` use, in bytes; `None` where that isn't counted, or the cgroup is gone.
+pub(crate) fn memory_usage(cgroup: &Cgroup) -> Option<u64> {
+    let of = |file| cgroup.directory_with(file).and_then(|directory| text::number(directory, file));
+    of("memory.usage_in_bytes").or_else(|| of("memory.current"))
+}
+
 /// How many members of `cgroup` were killed for want of memory; `None` where that isn't counted, or the cgroup is gone.
 pub(crate) fn oom_kills(cgroup: &Cgroup) -> Option<u64> {
     let of = |file| cgroup.directory_with(file).and_then(|directory| text::Table::read(directory, file));

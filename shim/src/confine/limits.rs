@@ -12,13 +12,21 @@ const PERIOD: u64 = 100_000;
 const HOST_PIDS_EACH: u64 = 8;
 const HOST_PIDS_MORE: u64 = 1024;
 
-/// Returns how many processes the container asks for at most. That limit is kept inside the sandbox.
-pub(super) fn confine(spec: &mut Object, policy: &NodePolicy) -> Result<Option<u64>, Refusal> {
+/// Limits that a container asks for and that its cgroup on the host doesn't keep.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct AskedLimits {
+    /// Processes and threads.
+    pub(crate) pids: Option<u64>,
+    /// Bytes of memory.
+    pub(crate) memory: Option<u64>,
+}
+
+pub(super) fn confine(spec: &mut Object, policy: &NodePolicy) -> Result<AskedLimits, Refusal> {
     let limits = &policy.limits;
     let resources = object_mut(object_mut(spec, "linux")?, "resources")?;
     let memory = object_mut(resources, "memory")?;
-    let asked = positive(memory, "limit", "linux.resources.memory.limit")?;
-    memory.insert("limit".to_owned(), json!(asked.unwrap_or(u64::MAX).min(limits.memory)));
+    let asked_memory = positive(memory, "limit", "linux.resources.memory.limit")?;
+    memory.insert("limit".to_owned(), json!(asked_memory.unwrap_or(u64::MAX).min(limits.memory)));
 
     let cpu = object_mut(resources, "cpu")?;
     let period = positive(cpu, "period", "linux.resources.cpu.period")?.unwrap_or(PERIOD);
@@ -28,10 +36,10 @@ pub(super) fn confine(spec: &mut Object, policy: &NodePolicy) -> Result<Option<u
     cpu.insert("period".to_owned(), json!(period));
 
     let pids = object_mut(resources, "pids")?;
-    let asked = positive(pids, "limit", "linux.resources.pids.limit")?;
+    let asked_pids = positive(pids, "limit", "linux.resources.pids.limit")?;
     let most = limits.pids.saturating_mul(HOST_PIDS_EACH).saturating_add(HOST_PIDS_MORE);
     pids.insert("limit".to_owned(), json!(most));
-    Ok(asked)
+    Ok(AskedLimits { pids: asked_pids, memory: asked_memory })
 }
 
 /// A number above zero; absent, zero and negative ones are no limit.

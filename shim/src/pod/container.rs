@@ -7,6 +7,7 @@ use runsc_bridge::{ContainerId, ExecId};
 use super::{
     exec::Exec,
     group::Role,
+    memory::AbortOnDrop,
     process::{Process, Responder},
     usage::UsageSource,
     view::ContainerView,
@@ -28,6 +29,8 @@ pub(super) struct Ceilings {
     pub(super) exec: ExecCeiling,
     /// Processes and threads.
     pub(super) pids: u64,
+    /// Bytes of memory, of a container that shares its sandbox.
+    pub(super) memory: Option<u64>,
 }
 
 /// Everything the pod task knows of a container.
@@ -37,6 +40,10 @@ pub(super) struct Container {
     pub(super) init: Process,
     pub(super) execs: BTreeMap<ExecId, Exec>,
     pub(super) ceilings: Ceilings,
+    /// Looks at its memory as long as this is there.
+    pub(super) memory_watch: Option<AbortOnDrop>,
+    /// Whether it is being ended for what it used.
+    pub(super) out_of_memory: bool,
     pub(super) bundle: PathBuf,
     pub(super) rootfs: Vec<RootfsMount>,
     /// The open streams; a call of runsc that needs them holds them until its outcome.
@@ -67,6 +74,8 @@ impl Container {
             init,
             execs: BTreeMap::new(),
             ceilings,
+            memory_watch: None,
+            out_of_memory: false,
             bundle: request.bundle,
             rootfs: request.rootfs,
             stdio: None,

@@ -86,7 +86,7 @@ impl Pod {
         self.decide_policy(&draft.annotations)?;
         let pod = role.places(&request.id, &draft.annotations);
         let subject = Subject { policy: &self.record.policy, role: &role, pod };
-        let asked_pids = confine(draft.whole(), &subject)?;
+        let asked = confine(draft.whole(), &subject)?;
         let spec = draft.write()?;
         let cgroup =
             Cgroup::planned(&spec.cgroups_path).map_err(Error::system("reading the cgroup mounts"))??;
@@ -96,8 +96,12 @@ impl Pod {
         let stdio = self.open_stdio(&request)?;
         self.note_container(&request, &role, &cgroup)?;
         let most_pids = self.record.pod_policy.as_ref().map_or(u64::MAX, |policy| policy.pids);
-        let ceilings =
-            Ceilings { exec: spec.exec_ceiling, pids: asked_pids.unwrap_or(u64::MAX).min(most_pids) };
+        let ceilings = Ceilings {
+            exec: spec.exec_ceiling,
+            pids: asked.pids.unwrap_or(u64::MAX).min(most_pids),
+            // A plain container's is its sandbox's, and the kernel keeps it.
+            memory: asked.memory.filter(|_| !role.is_root()),
+        };
         let container = Container::creating(request, role, cgroup, ceilings);
         self.containers.insert(container.id.clone(), container);
         Ok(stdio)

@@ -1,9 +1,29 @@
-//! The end of a sandbox that ran out of memory.
+//! The end of a sandbox that ran out of memory, and of one container that used more than it may.
+//!
+//! The kernel limits the sandbox. Inside it nothing limits a container's memory, so that is looked at: by the sentry's own
+//! accounting, and only when the sandbox as a whole has grown, since that takes nothing but a small read.
 
-use tokio::task::JoinHandle;
+use std::{sync::Arc, time::Duration};
+
+use runsc_bridge::{ContainerId, ControlSocket, SignalScope};
+use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 
 use super::{Input, Pod};
-use crate::{cgroup::Cgroup, oom::OomWatch, stats::oom_kills};
+use crate::{
+    cgroup::Cgroup,
+    command::Signal,
+    oom::OomWatch,
+    stats::{memory_usage, oom_kills},
+};
+
+/// Pauses between two looks at the sandbox, while it grows and while it doesn't.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// After this long a container is asked for all the same: another may have shrunk by as much as it has grown.
+const LONGEST_TRUST: Duration = Duration::from_secs(30);
+/// How much a sandbox has to grow before its containers are asked for.
+const LEAST_STEP: u64 = 1 << 20;
+const MOST_STEP: u64 = 16 << 20;
 
 /// A task that ends with whoever wants to know.
 #[derive(Debug)]
@@ -43,5 +63,69 @@ impl Pod {
     /// Whether the kernel has killed any process of the sandbox for want of memory.
     pub(super) fn has_run_out_of_memory(&self) -> bool {
         oom_kills(&self.record.cgroup).is_some_and(|kills| kills > 0)
+    }
+
+    /// Has container `id` ended once it uses more than its own limit, if it has one.
+    pub(super) fn watch_container_memory(&mut self, id: &ContainerId) {
+        let Some(sandbox) = &self.sandbox else { return };
+        let (cgroup, control) = (sandbox.cgroup.clone(), sandbox.control.clone());
+        let (outcomes, call_limit) = (self.outcomes.clone(), self.tools.calls.state);
+        let Some(container) = self.containers.get_mut(id) else { return };
+        let Some(limit) = container.ceilings.memory else { return };
+        let watch = ContainerWatch { id: id.clone(), limit, cgroup, control, call_limit };
+        container.memory_watch = Some(AbortOnDrop(tokio::spawn(watch.run(outcomes))));
+    }
+
+    /// The container uses more memory than it may.
+    pub(super) fn end_for_memory(&mut self, id: &ContainerId, used: u64) {
+        let (Ok(control), limit) = (self.control(), self.tools.calls.signal) else { return };
+        let Some(container) = self.containers.get_mut(id) else { return };
+        if container.init.has_ended() {
+            return;
+        }
+        let most = container.ceilings.memory.unwrap_or_default();
+        log::warn!(container = id.as_str(); "uses {used} bytes of memory where it may use {most}: ending it");
+        container.out_of_memory = true;
+        let id = id.clone();
+        tokio::spawn(async move {
+            if let Err(error) = control.signal(&id, Signal::KILL.number(), SignalScope::All, limit).await {
+                log::error!(container = id.as_str(); "cannot end it: {error}");
+            }
+        });
+    }
+}
+
+/// A look at one container's memory, again and again.
+struct ContainerWatch {
+    id: ContainerId,
+    limit: u64,
+    cgroup: Arc<Cgroup>,
+    control: ControlSocket,
+    call_limit: Duration,
+}
+
+impl ContainerWatch {
+    async fn run(self, outcomes: mpsc::UnboundedSender<Input>) {
+        let (mut asked_at, mut total_then, mut step) = (None::<Instant>, 0, 0);
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            tokio::time::sleep(pause).await;
+            let Some(total) = memory_usage(&self.cgroup) else { return };
+            let is_fresh = asked_at.is_some_and(|at| at.elapsed() < LONGEST_TRUST);
+            if is_fresh && total < total_then + step {
+                total_then = total_then.min(total);
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                continue;
+            }
+            // A container that has ended has nothing to look at.
+            let Ok(usage) = self.control.usage(&self.id, self.call_limit).await else { return };
+            if usage.memory_bytes > self.limit {
+                let _ = outcomes.send(Input::OverMemory(self.id, usage.memory_bytes));
+                return;
+            }
+            (asked_at, total_then) = (Some(Instant::now()), total);
+            step = ((self.limit - usage.memory_bytes) / 4).clamp(LEAST_STEP, MOST_STEP);
+            pause = SHORTEST_PAUSE;
+        }
     }
 }

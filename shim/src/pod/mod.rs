@@ -63,6 +63,8 @@ enum Input {
     SandboxExited(u32),
     TimeLimitEnforced(Step),
     OutOfMemory,
+    /// A container and the bytes that it uses, more than it may.
+    OverMemory(ContainerId, u64),
     Deleted(ContainerId, Result<(), Error>),
     ExecStarted(ContainerId, ExecId, Result<exec::StartedExec, Error>),
     ExecExited(ContainerId, ExecId, u32),
@@ -176,6 +178,7 @@ impl Pod {
                 log::info!(pod = self.record.sandbox.as_str(); "the sandbox is gone, by {step:?}");
             }
             Input::OutOfMemory => self.out_of_memory(),
+            Input::OverMemory(id, used) => self.end_for_memory(&id, used),
             Input::Deleted(id, result) => self.deleted(&id, result),
             Input::ExecStarted(container, id, result) => self.exec_started(&container, &id, result),
             Input::Checkpointed(request, result) => self.checkpointed(request, result),

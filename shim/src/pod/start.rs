@@ -104,6 +104,7 @@ impl Pod {
         for (signal, all, responder) in held_signals {
             self.send_signal(&process, signal, all, responder);
         }
+        self.watch_container_memory(id);
         // From here on the shim mostly waits.
         crate::memory::trim();
         if self.deadline.stage() == Stage::Grace {
