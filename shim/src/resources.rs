@@ -3,6 +3,7 @@
 //! The message is the spec's `linux.resources`. Of its keys CPU, cpusets, memory with swap, and pids count; the others
 //! are ignored, since containerd sends the whole of it: devices, huge pages and block I/O among it.
 
+mod hold;
 mod parse;
 mod plan;
 mod write;
@@ -38,41 +39,6 @@ pub(crate) struct Resources {
     pub(crate) check_usage: bool,
     /// Processes and threads.
     pub(crate) pids: Option<Limit>,
-}
-
-/// The kernel's own period of a CPU quota, in microseconds.
-const PERIOD: u64 = 100_000;
-
-impl Resources {
-    /// Cuts memory and CPU to the node's ceilings.
-    pub(crate) fn hold_below(&mut self, ceilings: &curfew_config::Limits) {
-        if let Some(memory) = &mut self.memory {
-            *memory = memory.at_most(ceilings.memory);
-        }
-        if self.cpu_quota.is_some() || self.cpu_period.is_some() {
-            // One without the other would be another share of a CPU than was asked for.
-            let period = *self.cpu_period.get_or_insert(PERIOD);
-            let most = (period.saturating_mul(ceilings.cpu) / 1000).max(1000);
-            self.cpu_quota = Some(self.cpu_quota.unwrap_or(Limit::Unlimited).at_most(most));
-        }
-    }
-
-    /// Takes out the limit of processes, which isn't the cgroup's: at that one a sandbox dies.
-    pub(crate) fn take_pids(&mut self, most: u64) -> Option<u64> {
-        match self.pids.take()?.at_most(most) {
-            Limit::At(pids) => Some(pids),
-            Limit::Unlimited => Some(most),
-        }
-    }
-}
-
-impl Limit {
-    fn at_most(self, most: u64) -> Self {
-        match self {
-            Self::At(value) => Self::At(value.min(most)),
-            Self::Unlimited => Self::At(most),
-        }
-    }
 }
 
 /// A limit, or that there is none.
