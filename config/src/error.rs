@@ -26,6 +26,11 @@ pub(crate) fn one_line(message: &str) -> String {
     shown.map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// A line, as it follows a file's name.
+fn at(line: Option<u32>) -> String {
+    line.map_or_else(String::new, |line| format!(", line {line}"))
+}
+
 /// Where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -61,17 +66,17 @@ pub enum ConfigError {
     #[error("{}: not valid utf-8", .file.display())]
     NotUtf8 { file: PathBuf },
     /// Not TOML. Lines count from 1.
-    #[error("{file}: line {line}: {reason}")]
+    #[error("{file}, line {line}: {reason}")]
     Syntax { file: Origin, line: usize, reason: String },
     /// The base file doesn't say which version of the format it is.
     #[error("{file}: version is missing; write version = 1 at the top")]
     NoVersion { file: Origin },
     /// A key that doesn't exist, or a value of the wrong TOML type.
-    #[error("{file}: {key}: {reason}")]
-    Shape { file: Origin, key: String, reason: String },
+    #[error("{file}{}: {key}: {reason}", at(*.line))]
+    Shape { file: Origin, line: Option<u32>, key: String, reason: String },
     /// A value of the right type that breaks a rule of its own.
-    #[error("{file}: {key} = {}: {fault}", quoted(.value))]
-    Value { file: Origin, key: String, value: String, fault: Fault },
+    #[error("{file}{}: {key} = {}: {fault}", at(*.line), quoted(.value))]
+    Value { file: Origin, line: Option<u32>, key: String, value: String, fault: Fault },
     /// A value above the ceiling that the same policy sets for it.
     #[error(
         "{file}: {key} = {} is above {ceiling_key} = {} ({ceiling_file})",
@@ -110,7 +115,7 @@ pub enum Fault {
     #[error("must be more than zero")]
     Nothing,
     #[error("must be between {least} and {most}")]
-    OutOfRange { least: String, most: String },
+    OutOfRange { least: &'static str, most: &'static str },
     #[error("{} isn't the name of a Linux capability, such as CAP_KILL", quoted(.0))]
     NotACapability(String),
     #[error("{} isn't an annotation's key", quoted(.0))]

@@ -134,6 +134,7 @@ impl FileConfig {
         let tree = layers.merged();
         let shape = |path: &[&str], reason: &str| ConfigError::Shape {
             file: layers.origin(path),
+            line: layers.line(path),
             key: dotted(path),
             reason: one_line(reason),
         };

@@ -20,6 +20,7 @@ mod ceiling;
 mod error;
 mod file;
 mod load;
+mod locate;
 mod merge;
 mod policy;
 pub mod units;

@@ -10,6 +10,7 @@ use toml::{Table, Value};
 use crate::ceiling::{check_order, hold_class};
 use crate::error::{ConfigError, Fault, Origin, one_line};
 use crate::file::FileConfig;
+use crate::locate::line_of;
 use crate::merge::{Layer, Layers};
 use crate::policy::NodePolicy;
 use crate::value::node_policy;
@@ -150,6 +151,7 @@ fn layer(text: &str, origin: Origin, version: Version) -> Result<Layer, ConfigEr
         Some(other) => {
             return Err(ConfigError::Value {
                 file: origin,
+                line: line_of(text, &["version"]),
                 key: "version".to_owned(),
                 value: other.to_string(),
                 fault: Fault::NotOneOf { known: vec!["1"] },
@@ -160,5 +162,5 @@ fn layer(text: &str, origin: Origin, version: Version) -> Result<Layer, ConfigEr
         }
         None => {}
     }
-    Ok(Layer { origin, table })
+    Ok(Layer { origin, table, text: text.to_owned() })
 }

@@ -3,12 +3,15 @@
 use toml::{Table, Value};
 
 use crate::error::{Origin, SHOWN, quoted};
+use crate::locate::line_of;
 
 /// One file's tree and where it came from.
 #[derive(Debug)]
 pub(crate) struct Layer {
     pub(crate) origin: Origin,
     pub(crate) table: Table,
+    /// As it was read, to tell lines.
+    pub(crate) text: String,
 }
 
 /// What one layer says about a key.
@@ -57,6 +60,13 @@ impl Layers {
     /// Who wrote the value that the merged tree has at `path`; the built-in defaults if nobody did.
     pub(crate) fn origin(&self, path: &[&str]) -> Origin {
         last_writer(self.node.iter().chain(&self.class), path)
+    }
+
+    /// The line at which that was written; `None` for what nobody wrote.
+    pub(crate) fn line(&self, path: &[&str]) -> Option<u32> {
+        let writer =
+            self.node.iter().chain(&self.class).rfind(|layer| matches!(layer.look_up(path), Said::Set));
+        line_of(&writer?.text, path)
     }
 
     /// As [`Self::origin`], for the tree without the class.
@@ -119,6 +129,7 @@ mod tests {
         let layer = |(index, text): (usize, &&str)| Layer {
             origin: Origin::File(index.to_string().into()),
             table: text.parse().unwrap(),
+            text: (*text).to_owned(),
         };
         Layers { node: texts.iter().enumerate().map(layer).collect(), class: None }
     }

@@ -137,6 +137,7 @@ impl Reader<'_> {
     fn refused(&self, path: &[&str], value: &str, fault: Fault) -> ConfigError {
         ConfigError::Value {
             file: self.layers.origin(path),
+            line: self.layers.line(path),
             key: dotted(path),
             value: value.to_owned(),
             fault,

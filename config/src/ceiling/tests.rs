@@ -69,7 +69,8 @@ fn a_class_that_contradicts_itself_is_refused() {
 fn in_the_nodes_own_files_no_default_follows() {
     let origin = Origin::File("config.toml".into());
     let table = "[timeout]\nmax = \"1m\"".parse().unwrap();
-    let layers = Layers { node: vec![Layer { origin: origin.clone(), table }], class: None };
+    let layers =
+        Layers { node: vec![Layer { origin: origin.clone(), table, text: String::new() }], class: None };
     let timeout = Timeout { max: MINUTE, ..Timeout::default() };
     assert!(matches!(check_order(&timeout, &layers), Err(ConfigError::AboveCeiling {
         file: Origin::BuiltIn, ceiling_file, value, ceiling, ..

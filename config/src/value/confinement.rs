@@ -177,18 +177,18 @@ fn positive_size(text: &str) -> Result<u64, Fault> {
 }
 
 fn memory(text: &str) -> Result<u64, Fault> {
-    let range = || Fault::OutOfRange { least: "32Mi".into(), most: "1Pi".into() };
+    let range = || Fault::OutOfRange { least: "32Mi", most: "1Pi" };
     Some(parse_size(text)?).filter(|bytes| (LEAST_MEMORY..=MOST_MEMORY).contains(bytes)).ok_or_else(range)
 }
 
 fn cpu(text: &str) -> Result<u64, Fault> {
-    let range = || Fault::OutOfRange { least: "10m".into(), most: "1000".into() };
+    let range = || Fault::OutOfRange { least: "10m", most: "1000" };
     Some(parse_cpu(text)?).filter(|cpu| (LEAST_CPU..=MOST_CPU).contains(cpu)).ok_or_else(range)
 }
 
 /// Digits, whether from a file or an annotation.
 pub(crate) fn pids_limit(text: &str) -> Result<u64, Fault> {
-    let range = || Fault::OutOfRange { least: "1".into(), most: MOST_PIDS.to_string() };
+    let range = || Fault::OutOfRange { least: "1", most: "4194304" };
     let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let number = text.parse::<i64>().ok().filter(|_| is_plain);
     number.filter(|number| (1..=MOST_PIDS).contains(number)).map(i64::cast_unsigned).ok_or_else(range)

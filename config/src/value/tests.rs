@@ -4,7 +4,7 @@ use crate::merge::Layer;
 use crate::units::DurationError;
 
 fn read(text: &str) -> Result<NodePolicy, ConfigError> {
-    let layer = Layer { origin: Origin::Inline, table: text.parse().unwrap() };
+    let layer = Layer { origin: Origin::Inline, table: text.parse().unwrap(), text: text.to_owned() };
     let layers = Layers { node: vec![layer], class: None };
     node_policy(FileConfig::from_layers(&layers)?, &layers)
 }
@@ -17,7 +17,8 @@ fn line(section: &str, key: &str, value: &str) -> String {
 /// The rule that `[section] key = value` breaks, after checking that the error names the key and the file.
 fn fault(section: &str, key: &str, value: &str) -> Fault {
     let error = read(&line(section, key, value)).unwrap_err();
-    let ConfigError::Value { file: Origin::Inline, key: named, value: shown, fault } = error else {
+    let ConfigError::Value { file: Origin::Inline, line: Some(_), key: named, value: shown, fault } = error
+    else {
         panic!("{error:?}");
     };
     assert_eq!((&*named, &*shown), (&*format!("{section}.{key}"), value));
