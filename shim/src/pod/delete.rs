@@ -80,6 +80,8 @@ impl Pod {
                 }
                 self.containers.remove(id);
                 self.forget_record(id);
+                // The rest of the pod mostly waits.
+                crate::memory::trim();
             }
             (Ok(_), Err(error)) => {
                 log::error!(container = id.as_str(); "delete failed: {error}");
