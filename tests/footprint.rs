@@ -5,7 +5,9 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
-use harness::{Harness, Options, Runtime, Spec, proc::Process, shim::Shim, version, with_options};
+use harness::{
+    ExecSpec, Harness, Options, Runtime, Signal, Spec, proc::Process, shim::Shim, version, with_options,
+};
 
 harness::on_curfew_alone![
     a_shim_has_one_thread_and_stays_within_its_memory,
@@ -122,6 +124,23 @@ fn a_lifecycle_is_three_runsc_processes_and_none_stays() {
         let names: Vec<&str> =
             resident.iter().map(|p| p.command.split(' ').next().unwrap_or_default()).collect();
         assert_eq!(names, ["runsc-gofer", "runsc-sandbox"], "{resident:#?}");
+        // An exec is no process on the host, and no file either.
+        let files = || {
+            fs::read_dir(h.containerd.state_dir().join("s"))
+                .unwrap()
+                .flatten()
+                .flat_map(|sandbox| {
+                    fs::read_dir(sandbox.path()).unwrap().flatten().map(|file| file.file_name())
+                })
+                .collect::<std::collections::BTreeSet<_>>()
+        };
+        let before = files();
+        let exec = task.exec(&ExecSpec::new(["sleep", "1000"])).unwrap();
+        exec.start().unwrap();
+        assert_eq!(files(), before);
+        exec.kill(Signal::SIGKILL).unwrap();
+        exec.wait().unwrap();
+        exec.delete().unwrap();
         task.end().unwrap();
         let verbs: Vec<String> = calls().lines().map(verb).collect();
         assert_eq!(verbs, ["create", "start", "delete"]);
@@ -130,4 +149,20 @@ fn a_lifecycle_is_three_runsc_processes_and_none_stays() {
 
 fn verb(call: &str) -> String {
     call.split(' ').find(|word| !word.starts_with("--")).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn runscs_own_debug_log_is_there_only_where_the_class_asks_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    for debug in [false, true] {
+        let class = format!("[runsc]\ndebug = {debug}\ndebug_dir = {:?}\n", dir.path());
+        with_options(Runtime::Curfew, Options { class, ..Options::default() }, |h| {
+            h.run(Spec::new(["true"]));
+        });
+        let logs: Vec<String> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|log| log.unwrap().file_name().into_string().unwrap())
+            .collect();
+        assert_eq!(logs.iter().any(|log| log.contains("boot")), debug, "{logs:?}");
+    }
 }
