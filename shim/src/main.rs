@@ -21,6 +21,7 @@ mod outer_filter;
 mod pod;
 mod privileges;
 mod process;
+mod readiness;
 mod reaper;
 mod record;
 mod resources;

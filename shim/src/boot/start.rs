@@ -3,10 +3,7 @@
 use std::{
     fs,
     io::{self, Write},
-    os::{
-        fd::AsFd,
-        unix::{fs::PermissionsExt, net::UnixListener},
-    },
+    os::unix::{fs::PermissionsExt, net::UnixListener},
     path::{Path, PathBuf},
     process::Child,
     time::Duration,
@@ -14,7 +11,6 @@ use std::{
 
 use anyhow::{Context, bail};
 use curfew_config::{BASE_FILE, Class, DROP_IN_DIR, NodePolicy};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runsc_bridge::{ContainerId, SandboxId};
 
 use super::{
@@ -26,6 +22,7 @@ use crate::{
     args::Args,
     durable,
     pod::group::Role,
+    readiness::has_reader,
     record::{BundleNote, NewRecord, SandboxRecord},
     sandbox_dir::{Lock, SandboxDir},
     serve::settings_of,
@@ -49,7 +46,7 @@ pub(crate) fn start(args: &Args) -> anyhow::Result<()> {
     let stdin = Stdin::parse(&read_stdin().context("reading standard input")?, &args.id, &args.namespace)?;
     let role = Role::of(&id, &spec::annotations(&bundle)?)?;
     let sandbox = role.sandbox(&id)?;
-    if caller_has_gone() {
+    if !has_reader(io::stdout()) {
         // Then what stands in standard input, if anything, is not what it wanted to say.
         bail!("whoever asked for a shim has gone");
     }
@@ -70,14 +67,6 @@ fn tell(shim: &ShimAddress, bundle: &Path) -> anyhow::Result<()> {
     let reply = start_reply(shim.version, &shim.socket);
     let mut stdout = io::stdout().lock();
     stdout.write_all(reply.as_bytes()).and_then(|()| stdout.flush()).context("writing the reply")
-}
-
-/// Whether nobody reads our reply any more: a pipe's writing end reports an error then.
-fn caller_has_gone() -> bool {
-    let stdout = io::stdout();
-    let mut polled = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
-    let polls = poll(&mut polled, PollTimeout::ZERO).is_ok();
-    polls && polled[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR))
 }
 
 /// A shim to talk to.

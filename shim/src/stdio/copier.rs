@@ -7,11 +7,10 @@
 use std::{
     fs::File,
     io::{self, Write},
-    os::fd::AsFd,
     sync::Arc,
 };
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFlags;
 use tokio::{io::Interest, sync::watch};
 
 use super::{
@@ -19,7 +18,7 @@ use super::{
     release::release,
     splice::{splice_all, widen},
 };
-use crate::watched::Watched;
+use crate::{readiness::readiness, watched::Watched};
 
 /// One read. A pipe holds no more by default.
 const BUFFER: usize = 64 << 10;
@@ -105,11 +104,9 @@ fn read_ready(source: &Watched, buffer: &mut [u8]) -> io::Result<usize> {
 /// Reads what is there at this moment, whether the runtime has seen it or not; nothing is the end.
 fn read_rest(source: &Watched, buffer: &mut [u8]) -> io::Result<usize> {
     let fd = source.get_ref();
-    let mut polled = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
-    poll(&mut polled, PollTimeout::ZERO)?;
-    match polled[0].revents() {
-        Some(events) if events.contains(PollFlags::POLLIN) => Ok(rustix::io::read(fd, buffer)?),
-        _ => Ok(0),
+    match readiness(fd).contains(PollFlags::POLLIN) {
+        true => Ok(rustix::io::read(fd, buffer)?),
+        false => Ok(0),
     }
 }
 

@@ -4,15 +4,16 @@
 //! can be over before its reader has come, so the FIFO is kept until somebody reads it, for a bounded time.
 
 use std::{
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, OwnedFd},
     time::Duration,
 };
 
 use nix::{
     fcntl::{OFlag, open},
-    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::stat::Mode,
 };
+
+use crate::readiness::has_reader;
 
 /// How long a reader may take to come once the program has ended.
 const READER: Duration = Duration::from_secs(10);
@@ -37,13 +38,6 @@ pub(super) fn release(fifo: OwnedFd) {
         // Nobody wants it, or somebody has it now: either way it closes.
         let _ = tokio::time::timeout(READER, read).await;
     });
-}
-
-/// A pipe's writing end reports an error while nobody has the other one.
-fn has_reader(writer: &OwnedFd) -> bool {
-    let mut polled = [PollFd::new(writer.as_fd(), PollFlags::POLLOUT)];
-    let polls = poll(&mut polled, PollTimeout::ZERO).is_ok();
-    !(polls && polled[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR)))
 }
 
 #[cfg(test)]

@@ -2,12 +2,12 @@
 
 use std::{io, os::fd::AsFd};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFlags;
 use rustix::pipe::{SpliceFlags, fcntl_setpipe_size, splice};
 use tokio::{io::Interest, sync::watch};
 
 use super::drain::Drain;
-use crate::watched::Watched;
+use crate::{readiness::readiness, watched::Watched};
 
 /// What a pipe holds while its output is on its way: writer and reader then change turns less often. The kernel takes
 /// memory for what is in it only. This is the most that it gives without asking for more.
@@ -89,15 +89,6 @@ fn has_room(sink: &Watched) -> bool {
         if has_room { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
     });
     room.is_ok()
-}
-
-/// What is so at this moment.
-fn readiness(fd: impl AsFd) -> PollFlags {
-    let mut polled = [PollFd::new(fd.as_fd(), PollFlags::POLLIN | PollFlags::POLLOUT)];
-    match poll(&mut polled, PollTimeout::ZERO) {
-        Ok(_) => polled[0].revents().unwrap_or(PollFlags::empty()),
-        Err(_) => PollFlags::empty(),
-    }
 }
 
 #[cfg(test)]
