@@ -59,19 +59,17 @@ impl Layers {
 
     /// Who wrote the value that the merged tree has at `path`; the built-in defaults if nobody did.
     pub(crate) fn origin(&self, path: &[&str]) -> Origin {
-        last_writer(self.node.iter().chain(&self.class), path)
+        origin_of(last_writer(self.node.iter().chain(&self.class), path))
     }
 
     /// The line at which that was written; `None` for what nobody wrote.
     pub(crate) fn line(&self, path: &[&str]) -> Option<u32> {
-        let writer =
-            self.node.iter().chain(&self.class).rfind(|layer| matches!(layer.look_up(path), Said::Set));
-        line_of(&writer?.text, path)
+        line_of(&last_writer(self.node.iter().chain(&self.class), path)?.text, path)
     }
 
     /// As [`Self::origin`], for the tree without the class.
     pub(crate) fn node_origin(&self, path: &[&str]) -> Origin {
-        last_writer(self.node.iter(), path)
+        origin_of(last_writer(self.node.iter(), path))
     }
 
     /// Whether there is a class and it writes the key itself.
@@ -81,15 +79,19 @@ impl Layers {
     }
 }
 
-fn last_writer<'a>(layers: impl DoubleEndedIterator<Item = &'a Layer>, path: &[&str]) -> Origin {
+fn last_writer<'a>(layers: impl DoubleEndedIterator<Item = &'a Layer>, path: &[&str]) -> Option<&'a Layer> {
     for layer in layers.rev() {
         match layer.look_up(path) {
-            Said::Set => return layer.origin.clone(),
-            Said::Covered => break,
+            Said::Set => return Some(layer),
+            Said::Covered => return None,
             Said::Nothing => {}
         }
     }
-    Origin::BuiltIn
+    None
+}
+
+fn origin_of(writer: Option<&Layer>) -> Origin {
+    writer.map_or(Origin::BuiltIn, |layer| layer.origin.clone())
 }
 
 fn merge(into: &mut Table, from: &Table) {
