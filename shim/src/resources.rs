@@ -15,7 +15,10 @@ use std::{io, path::PathBuf};
 
 use thiserror::Error;
 
-pub(crate) use self::parse::parse;
+pub(crate) use self::{
+    hold::{PERIOD, most_quota},
+    parse::parse,
+};
 use crate::cgroup::Cgroup;
 
 /// Limits to change. What is `None` stays as it is.

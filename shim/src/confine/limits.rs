@@ -4,9 +4,8 @@ use curfew_config::NodePolicy;
 use serde_json::{Value, json};
 
 use super::{Object, Refusal, malformed, object_mut};
+use crate::resources::{PERIOD, most_quota};
 
-/// The kernel's own period of a CPU quota, in microseconds.
-const PERIOD: u64 = 100_000;
 /// The host's count of a sandbox's processes and threads for each of the guest's, and for the sandbox itself: far above
 /// what the limit inside lets the guest reach, since at this one the sandbox dies.
 const HOST_PIDS_EACH: u64 = 8;
@@ -31,8 +30,8 @@ pub(super) fn confine(spec: &mut Object, policy: &NodePolicy) -> Result<AskedLim
     let cpu = object_mut(resources, "cpu")?;
     let period = positive(cpu, "period", "linux.resources.cpu.period")?.unwrap_or(PERIOD);
     let asked = positive(cpu, "quota", "linux.resources.cpu.quota")?;
-    let most = period.saturating_mul(limits.cpu) / 1000;
-    cpu.insert("quota".to_owned(), json!(asked.unwrap_or(u64::MAX).min(most.max(1000))));
+    let most = most_quota(period, limits.cpu);
+    cpu.insert("quota".to_owned(), json!(asked.unwrap_or(u64::MAX).min(most)));
     cpu.insert("period".to_owned(), json!(period));
 
     let pids = object_mut(resources, "pids")?;

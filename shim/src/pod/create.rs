@@ -95,16 +95,20 @@ impl Pod {
         }
         let stdio = self.open_stdio(&request)?;
         self.note_container(&request, &role, &cgroup)?;
-        let most_pids = self.record.pod_policy.as_ref().map_or(u64::MAX, |policy| policy.pids);
         let ceilings = Ceilings {
             exec: spec.exec_ceiling,
-            pids: asked.pids.unwrap_or(u64::MAX).min(most_pids),
+            pids: asked.pids.unwrap_or(u64::MAX).min(self.most_pids()),
             // A plain container's is its sandbox's, and the kernel keeps it.
             memory: asked.memory.filter(|_| !role.is_root()),
         };
         let container = Container::creating(request, role, cgroup, ceilings);
         self.containers.insert(container.id.clone(), container);
         Ok(stdio)
+    }
+
+    /// The processes that a container of the pod can have at most.
+    pub(super) fn most_pids(&self) -> u64 {
+        self.record.pod_policy.as_ref().map_or(u64::MAX, |policy| policy.pids)
     }
 
     /// Refuses a logger where the node doesn't allow one.

@@ -19,9 +19,10 @@ impl Pod {
             self.end_execs(id);
         }
         // Nothing else but a KILL from outside ends a program so.
-        let sandbox_is_out_of_memory = self.has_run_out_of_memory();
+        let was_killed = status == STATUS_KILLED;
+        let sandbox_is_out_of_memory = was_killed && self.has_run_out_of_memory();
         let Some(container) = self.containers.get_mut(id) else { return };
-        let out_of_memory = status == STATUS_KILLED && (sandbox_is_out_of_memory || container.out_of_memory);
+        let out_of_memory = was_killed && (sandbox_is_out_of_memory || container.out_of_memory);
         match container.init.transition(Trigger::Exited) {
             Ok(Effect::RecordExit) => {
                 let exit = Exit::now(status);

@@ -22,8 +22,7 @@ impl Pod {
             Err(error) => return drop(responder.send(Err(error))),
         };
         resources.hold_below(&self.record.policy.limits);
-        let most = self.record.pod_policy.as_ref().map_or(u64::MAX, |policy| policy.pids);
-        let pids = resources.take_pids(most);
+        let pids = resources.take_pids(self.most_pids());
         let control = self.control().ok();
         let running = self.containers.get_mut(id).is_some_and(|container| {
             // One that hasn't started gets it then.

@@ -3,7 +3,12 @@
 use super::{Limit, Resources};
 
 /// The kernel's own period of a CPU quota, in microseconds.
-const PERIOD: u64 = 100_000;
+pub(crate) const PERIOD: u64 = 100_000;
+
+/// The quota that so many thousandths of a CPU are in a period, in microseconds; never below the kernel's least.
+pub(crate) fn most_quota(period: u64, cpu: u64) -> u64 {
+    (period.saturating_mul(cpu) / 1000).max(1000)
+}
 
 impl Resources {
     /// Cuts memory and CPU to the node's ceilings.
@@ -14,7 +19,7 @@ impl Resources {
         if self.cpu_quota.is_some() || self.cpu_period.is_some() {
             // One without the other would be another share of a CPU than was asked for.
             let period = *self.cpu_period.get_or_insert(PERIOD);
-            let most = (period.saturating_mul(ceilings.cpu) / 1000).max(1000);
+            let most = most_quota(period, ceilings.cpu);
             self.cpu_quota = Some(self.cpu_quota.unwrap_or(Limit::Unlimited).at_most(most));
         }
     }
