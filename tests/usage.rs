@@ -98,7 +98,8 @@ fn an_update_is_found_in_the_sandboxs_cgroup(h: &Harness) {
     assert_eq!(file(h, "u", "memory", "memory.limit_in_bytes"), (2_u64 << 30).to_string());
     assert_eq!(file(h, "u", "cpu", "cpu.cfs_quota_us"), "200000");
     assert_eq!(file(h, "u", "pids", "pids.max"), before);
-    let exec = task.exec(&ExecSpec::new(["sh", "-c", "true & true & true & wait; echo forked"])).unwrap();
+    let exec =
+        task.exec(&ExecSpec::new(["sh", "-c", "sleep 1 & sleep 1 & sleep 1 & wait; echo forked"])).unwrap();
     exec.start().unwrap();
     exec.wait().unwrap();
     assert!(exec.stderr().contains("can't fork"), "{}", exec.stderr());

@@ -64,6 +64,14 @@ impl Cgroup {
         self.directories.iter().rev().find(|directory| directory.join(file).exists()).map(PathBuf::as_path)
     }
 
+    /// Each directory's parent, as a cgroup.
+    pub(crate) fn parents(&self) -> impl Iterator<Item = Self> + '_ {
+        self.directories
+            .iter()
+            .filter_map(|directory| directory.parent())
+            .map(|parent| Self { directories: vec![parent.to_owned()] })
+    }
+
     /// A cgroup that is no more than these directories.
     #[cfg(test)]
     pub(crate) fn of_directories(directories: Vec<PathBuf>) -> Self {

@@ -3,6 +3,7 @@
 //! Either version of cgroups, and the mixed mounts that have both: each controller is read where it is, which its own
 //! files tell. A file that a kernel doesn't have counts as nothing used or no limit.
 
+mod network;
 mod text;
 mod v1;
 mod v2;
@@ -13,6 +14,10 @@ mod tests;
 use std::io;
 
 use crate::cgroup::Cgroup;
+
+#[cfg(test)]
+pub(crate) use self::network::Traffic;
+pub(crate) use self::network::{Interface, read as read_network};
 
 /// A version of cgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +36,8 @@ pub(crate) struct Stats {
     pub(crate) pids: Option<Pids>,
     /// One entry for each device that was read or written.
     pub(crate) io: Vec<DeviceIo>,
+    /// The pod's interfaces; for the container that its network belongs to.
+    pub(crate) network: Vec<Interface>,
 }
 
 /// CPU time since the cgroup was made, in nanoseconds.
@@ -139,6 +146,7 @@ pub(crate) fn read(cgroup: &Cgroup) -> io::Result<Stats> {
             limit: text::limit(directory, "pids.max"),
         }),
         io: read_io(cgroup),
+        network: Vec::new(),
     })
 }
 
@@ -146,6 +154,19 @@ pub(crate) fn read(cgroup: &Cgroup) -> io::Result<Stats> {
 pub(crate) fn memory_usage(cgroup: &Cgroup) -> Option<u64> {
     let of = |file| cgroup.directory_with(file).and_then(|directory| text::number(directory, file));
     of("memory.usage_in_bytes").or_else(|| of("memory.current"))
+}
+
+/// The limit of `cgroup`'s memory, in bytes; `None` where it has none of its own, or is gone.
+pub(crate) fn memory_limit(cgroup: &Cgroup) -> Option<u64> {
+    let of = |file| cgroup.directory_with(file).and_then(|directory| text::limit(directory, file));
+    of("memory.limit_in_bytes").or_else(|| of("memory.max"))
+}
+
+/// How often a process or thread of `cgroup` could not be made for its limit of them; `None` where that isn't counted, or
+/// the cgroup is gone.
+pub(crate) fn pids_limit_hits(cgroup: &Cgroup) -> Option<u64> {
+    let directory = cgroup.directory_with("pids.events")?;
+    text::Table::read(directory, "pids.events").map(|table| table.get("max"))
 }
 
 /// How many members of `cgroup` were killed for want of memory; `None` where that isn't counted, or the cgroup is gone.

@@ -74,7 +74,7 @@ impl Reader<'_> {
             cpu: self.take("limits.cpu", file.cpu, built_in.cpu, cpu)?,
             pids: self.take("limits.pids", pids, built_in.pids, pids_limit)?,
             log_size: self.take("limits.log_size", file.log_size, built_in.log_size, |text| {
-                positive_size(text).and(Err(Fault::Unsupported))
+                positive_size(text).map(Some)
             })?,
         })
     }

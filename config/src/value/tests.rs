@@ -186,7 +186,7 @@ fn the_protocol_is_version_2_or_3() {
 fn limits_are_quantities_in_their_ranges() {
     let limits = read("[limits]\nmemory = \"1.5Gi\"\ncpu = \"1500m\"\npids = 1").unwrap().limits;
     assert_eq!((limits.memory, limits.cpu, limits.pids), (3 << 29, 1500, 1));
-    assert_eq!(fault("limits", "log_size", "10M"), Fault::Unsupported);
+    assert_eq!(read("[limits]\nlog_size = \"10M\"").unwrap().limits.log_size, Some(10_000_000));
     for bad in [
         "memory = \"31Mi\"",
         "memory = \"2Pi\"",

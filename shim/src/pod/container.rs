@@ -29,7 +29,7 @@ pub(super) struct Ceilings {
     pub(super) exec: ExecCeiling,
     /// Processes and threads.
     pub(super) pids: u64,
-    /// Bytes of memory, of a container that shares its sandbox.
+    /// Bytes of memory: of a root container all that its sandbox may have, which the kernel keeps; of another its own limit.
     pub(super) memory: Option<u64>,
 }
 

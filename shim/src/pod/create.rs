@@ -98,8 +98,10 @@ impl Pod {
         let ceilings = Ceilings {
             exec: spec.exec_ceiling,
             pids: asked.pids.unwrap_or(u64::MAX).min(self.most_pids()),
-            // A plain container's is its sandbox's, and the kernel keeps it.
-            memory: asked.memory.filter(|_| !role.is_root()),
+            memory: match role.is_root() {
+                true => Some(asked.memory.unwrap_or(u64::MAX).min(self.record.policy.limits.memory)),
+                false => asked.memory,
+            },
         };
         let container = Container::creating(request, role, cgroup, ceilings);
         self.containers.insert(container.id.clone(), container);
@@ -121,11 +123,12 @@ impl Pod {
 
     fn open_stdio(&self, request: &Create) -> Result<ContainerStdio, Error> {
         self.check_logger(&request.stdio)?;
+        let budget = self.limit_output(&request.id);
         if !request.terminal {
-            return Ok(ContainerStdio::open(&request.stdio)?);
+            return Ok(ContainerStdio::open(&request.stdio, budget)?);
         }
         let socket = self.tools.dir.console_socket(&request.id);
-        Ok(ContainerStdio::open_terminal(&request.stdio, socket)?)
+        Ok(ContainerStdio::open_terminal(&request.stdio, socket, budget)?)
     }
 
     fn role_of(&self, id: &ContainerId, annotations: &BTreeMap<String, String>) -> Result<Role, Error> {
@@ -194,6 +197,7 @@ impl Pod {
         match (container.init.transition(trigger), result) {
             (Ok(Effect::Forget), Err(error)) => self.forget_container(id, error),
             (Ok(effect), _) => {
+                self.limit_pod_memory();
                 self.announce_created(id);
                 if effect == Effect::EndUnstarted {
                     self.end_unstarted(id);

@@ -80,6 +80,7 @@ impl Pod {
                 }
                 self.containers.remove(id);
                 self.forget_record(id);
+                self.limit_pod_memory();
                 // The rest of the pod mostly waits.
                 crate::memory::trim();
             }

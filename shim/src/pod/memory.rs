@@ -71,14 +71,13 @@ impl Pod {
         let (cgroup, control) = (sandbox.cgroup.clone(), sandbox.control.clone());
         let (outcomes, call_limit) = (self.outcomes.clone(), self.tools.calls.state);
         let Some(container) = self.containers.get_mut(id) else { return };
-        let Some(limit) = container.ceilings.memory else { return };
+        let Some(limit) = container.ceilings.memory.filter(|_| !container.role.is_root()) else { return };
         let watch = ContainerWatch { id: id.clone(), limit, cgroup, control, call_limit };
         container.memory_watch = Some(AbortOnDrop(tokio::spawn(watch.run(outcomes))));
     }
 
     /// The container uses more memory than it may.
     pub(super) fn end_for_memory(&mut self, id: &ContainerId, used: u64) {
-        let (Ok(control), limit) = (self.control(), self.tools.calls.signal) else { return };
         let Some(container) = self.containers.get_mut(id) else { return };
         if container.init.has_ended() {
             return;
@@ -86,6 +85,12 @@ impl Pod {
         let most = container.ceilings.memory.unwrap_or_default();
         log::warn!(container = id.as_str(); "uses {used} bytes of memory where it may use {most}: ending it");
         container.out_of_memory = true;
+        self.kill_all_of(id);
+    }
+
+    /// Kills every process of container `id` and leaves the others of the pod alone.
+    pub(super) fn kill_all_of(&self, id: &ContainerId) {
+        let (Ok(control), limit) = (self.control(), self.tools.calls.signal) else { return };
         let id = id.clone();
         tokio::spawn(async move {
             if let Err(error) = control.signal(&id, Signal::KILL.number(), SignalScope::All, limit).await {

@@ -14,6 +14,8 @@ pub(crate) mod group;
 mod handle;
 mod kill;
 mod memory;
+mod memory_limit;
+mod output;
 mod pause;
 mod process;
 mod start;
@@ -65,6 +67,8 @@ enum Input {
     OutOfMemory,
     /// A container and the bytes that it uses, more than it may.
     OverMemory(ContainerId, u64),
+    /// A container that has written more than it may.
+    OverOutput(ContainerId),
     Deleted(ContainerId, Result<(), Error>),
     ExecStarted(ContainerId, ExecId, Result<exec::StartedExec, Error>),
     ExecExited(ContainerId, ExecId, u32),
@@ -179,6 +183,7 @@ impl Pod {
             }
             Input::OutOfMemory => self.out_of_memory(),
             Input::OverMemory(id, used) => self.end_for_memory(&id, used),
+            Input::OverOutput(id) => self.end_for_output(&id),
             Input::Deleted(id, result) => self.deleted(&id, result),
             Input::ExecStarted(container, id, result) => self.exec_started(&container, &id, result),
             Input::Checkpointed(request, result) => self.checkpointed(request, result),

@@ -12,7 +12,7 @@ use crate::{
     command::Reply,
     error::Error,
     lifecycle::Phase,
-    resources::{self, Resources},
+    resources::{self, Limit, Resources},
 };
 
 impl Pod {
@@ -24,6 +24,7 @@ impl Pod {
         resources.hold_below(&self.record.policy.limits);
         let pids = resources.take_pids(self.most_pids());
         let control = self.control().ok();
+        self.take_memory(id, resources.memory);
         let running = self.containers.get_mut(id).is_some_and(|container| {
             // One that hasn't started gets it then.
             container.ceilings.pids = pids.unwrap_or(container.ceilings.pids);
@@ -42,6 +43,21 @@ impl Pod {
             }
             Input::Answered(responder, result.map(|()| Reply::Done))
         });
+    }
+
+    /// A new limit of a container that shares its sandbox holds inside; the kernel doesn't know it.
+    fn take_memory(&mut self, id: &ContainerId, memory: Option<Limit>) {
+        let (Some(container), Some(Limit::At(memory))) = (self.containers.get_mut(id), memory) else {
+            return;
+        };
+        container.ceilings.memory = Some(memory);
+        if container.role.is_root() {
+            return;
+        }
+        if container.init.phase != Phase::Created {
+            self.watch_container_memory(id);
+        }
+        self.limit_pod_memory();
     }
 
     fn may_update(&mut self, id: &ContainerId) -> Result<Cgroup, Error> {

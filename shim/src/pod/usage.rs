@@ -8,14 +8,15 @@ use super::{Pod, container::Container};
 use crate::{
     cgroup::Cgroup,
     error::Error,
+    process::{PidFd, ProcessName},
     stats::{self, Cpu, Memory, Pids, Stats},
 };
 
 /// Where a container's figures come from.
 #[derive(Debug, Clone)]
 pub(crate) enum UsageSource {
-    /// The sandbox's cgroup: of a plain container it is all there is, of a pause container the whole pod.
-    Cgroup(Arc<Cgroup>),
+    /// The sandbox's cgroup and interfaces: of a plain container it is all there is, of a pause container the whole pod.
+    Sandbox { cgroup: Arc<Cgroup>, name: Option<ProcessName>, process: Arc<PidFd> },
     /// The sentry's own accounting, which alone can tell a pod's containers apart.
     Sentry { cgroup: Arc<Cgroup>, control: ControlSocket, id: ContainerId, limit: Duration },
 }
@@ -28,7 +29,10 @@ impl UsageSource {
     pub(crate) async fn read(&self) -> Result<Stats, Error> {
         let reading = Error::system("reading the cgroup's figures");
         match self {
-            Self::Cgroup(cgroup) => stats::read(cgroup).map_err(reading),
+            Self::Sandbox { cgroup, name, process } => {
+                let network = name.map(|name| stats::read_network(name, process)).unwrap_or_default();
+                Ok(Stats { network, ..stats::read(cgroup).map_err(reading)? })
+            }
             Self::Sentry { cgroup, control, id, limit } => {
                 let pod = stats::read(cgroup).map_err(reading)?;
                 let usage = control.usage(id, *limit).await?;
@@ -39,6 +43,7 @@ impl UsageSource {
                     memory: Some(Memory { usage: usage.memory_bytes, ..Memory::default() }),
                     pids: Some(Pids { current: usage.pids, limit: None }),
                     io: Vec::new(),
+                    network: Vec::new(),
                 })
             }
         }
@@ -51,7 +56,8 @@ impl Pod {
         let sandbox = self.sandbox.as_ref()?;
         let cgroup = sandbox.cgroup.clone();
         if container.role.is_root() {
-            return Some(UsageSource::Cgroup(cgroup));
+            let (name, process) = (self.record.process, sandbox.process.clone());
+            return Some(UsageSource::Sandbox { cgroup, name, process });
         }
         let (control, id, limit) = (sandbox.control.clone(), container.id.clone(), self.tools.calls.state);
         Some(UsageSource::Sentry { cgroup, control, id, limit })

@@ -4,6 +4,7 @@ use std::{
     io::{self, IoSliceMut},
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,6 +19,7 @@ use tokio::{
 
 use super::{
     StdioPaths,
+    budget::OutputBudget,
     error::StdioError,
     exec::{ExecStdio, ExecStreams, Output},
     logger::LoggerProgram,
@@ -32,6 +34,7 @@ pub(crate) struct Console {
     path: PathBuf,
     stdin: Option<OwnedFd>,
     stdout: Option<Output>,
+    budget: Option<Arc<OutputBudget>>,
 }
 
 impl Console {
@@ -47,7 +50,12 @@ impl Console {
             None => Output::open("stdout", &paths.stdout)?,
         };
         let listener = UnixListener::bind(&socket).map_err(|source| StdioError::Pipe { source })?;
-        Ok(Self { listener, path: socket, stdin, stdout })
+        Ok(Self { listener, path: socket, stdin, stdout, budget: None })
+    }
+
+    /// Has the output limited.
+    pub(super) fn limit_to(&mut self, budget: Arc<OutputBudget>) {
+        self.budget = Some(budget);
     }
 
     /// Has the output go to a logger.
@@ -71,10 +79,10 @@ impl Console {
     ) -> Result<ExecStreams, StdioError> {
         let late = |_| io::Error::new(io::ErrorKind::TimedOut, "runsc sent no terminal");
         let received = tokio::time::timeout(limit, self.receive()).await.map_err(late);
-        let (stdin, stdout) = (self.stdin.take(), self.stdout.take());
+        let (stdin, stdout, budget) = (self.stdin.take(), self.stdout.take(), self.budget.take());
         let attach = || {
             let terminal = Terminal::received(received??)?;
-            ExecStdio::of_received(terminal, stdin, stdout)?.start(on_signal)
+            ExecStdio::of_received(terminal, stdin, stdout)?.with_budget(budget).start(on_signal)
         };
         attach().map_err(|source: io::Error| StdioError::Pipe { source })
     }

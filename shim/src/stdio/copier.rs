@@ -34,15 +34,15 @@ pub(crate) enum Sink {
     File(Arc<File>),
 }
 
-/// Copies from `source` to `sink` until the source ends, or `ended` says true and the source has nothing more. What
-/// passes is shown to `watcher`.
+/// Copies from `source` to `sink` until the source ends, or `ended` says true and the source has nothing more. What has
+/// been read is shown to `gate`, which says how much of it passes.
 pub(crate) async fn copy(
     source: Arc<Watched>,
     sink: Sink,
     ended: watch::Receiver<bool>,
-    watcher: impl FnMut(&[u8]),
+    gate: impl FnMut(&[u8]) -> usize,
 ) {
-    copy_all(source, &sink, ended, watcher).await;
+    copy_all(source, &sink, ended, gate).await;
     if let Sink::Fifo(sink) = sink {
         release_watched(sink);
     }
@@ -66,7 +66,7 @@ async fn copy_all(
     source: Arc<Watched>,
     sink: &Sink,
     ended: watch::Receiver<bool>,
-    mut watcher: impl FnMut(&[u8]),
+    mut gate: impl FnMut(&[u8]) -> usize,
 ) {
     let mut drain = Drain::new(ended);
     let mut buffer = vec![0; BUFFER];
@@ -80,10 +80,10 @@ async fn copy_all(
             Ok(0) => return,
             Ok(count) => {
                 drain.took(count);
-                if sink.write_all(&buffer[..count], &mut drain).await.is_err() {
+                let passes = gate(&buffer[..count]);
+                if sink.write_all(&buffer[..passes], &mut drain).await.is_err() {
                     return;
                 }
-                watcher(&buffer[..count]);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if !drain.readable(&source).await {
@@ -156,7 +156,7 @@ mod tests {
         let (source, mut writer) = pipe(true);
         let (sink, mut reader) = pipe(false);
         let (_keep, ended) = watch::channel(false);
-        let copying = tokio::spawn(copy(source, Sink::Watched(sink), ended, |_| {}));
+        let copying = tokio::spawn(copy(source, Sink::Watched(sink), ended, <[u8]>::len));
         let data = vec![b'x'; 1 << 20];
         let expected = data.clone();
         let writing = std::thread::spawn(move || writer.write_all(&data).unwrap());
@@ -177,7 +177,7 @@ mod tests {
         let (end, ended) = watch::channel(false);
         writer.write_all(b"last words").unwrap();
         end.send_replace(true);
-        tokio::time::timeout(Duration::from_secs(5), copy(source, Sink::Watched(sink), ended, |_| {}))
+        tokio::time::timeout(Duration::from_secs(5), copy(source, Sink::Watched(sink), ended, <[u8]>::len))
             .await
             .unwrap();
         let mut copied = String::new();
@@ -194,7 +194,7 @@ mod tests {
         let writing = std::thread::spawn(move || while writer.write_all(&[b'y'; 512]).is_ok() {});
         let reading = std::thread::spawn(move || while reader.read(&mut [0; 4096]).is_ok_and(|n| n > 0) {});
         end.send_replace(true);
-        let copying = copy(source, Sink::Watched(sink), ended, |_| {});
+        let copying = copy(source, Sink::Watched(sink), ended, <[u8]>::len);
         tokio::time::timeout(Duration::from_secs(5), copying).await.unwrap();
         writing.join().unwrap();
         reading.join().unwrap();

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::{
     StdioPaths,
+    budget::{OutputBudget, gate},
     copier::{Sink, copy, forward},
     ending::Ending,
     error::StdioError,
@@ -50,6 +51,8 @@ pub(crate) struct ExecStdio {
     input: Option<(OwnedFd, OwnedFd)>,
     outputs: Vec<(OwnedFd, Output)>,
     terminal: Option<Terminal>,
+    /// Of the output, if it has one.
+    budget: Option<Arc<OutputBudget>>,
 }
 
 /// The copies of a running exec. Dropped, they end at once.
@@ -105,7 +108,7 @@ impl ExecStdio {
         };
         let [stdout, stderr] = sinks;
         let guest = [guest_stdin, guest_output(stdout)?, guest_output(stderr)?];
-        Ok(Self { guest, input, outputs, terminal: None })
+        Ok(Self { guest, input, outputs, terminal: None, budget: None })
     }
 
     fn with_terminal(stdin: Option<OwnedFd>, stdout: Option<Output>) -> io::Result<Self> {
@@ -134,7 +137,13 @@ impl ExecStdio {
         let input = stdin.map(|fifo| Ok::<_, io::Error>((fifo, master()?))).transpose()?;
         let outputs =
             stdout.map(|output| Ok::<_, io::Error>((master()?, output))).transpose()?.into_iter().collect();
-        Ok(Self { guest, input, outputs, terminal: Some(terminal) })
+        Ok(Self { guest, input, outputs, terminal: Some(terminal), budget: None })
+    }
+
+    /// Has the output limited.
+    pub(super) fn with_budget(mut self, budget: Option<Arc<OutputBudget>>) -> Self {
+        self.budget = budget;
+        self
     }
 
     /// The terminal, if it is one.
@@ -160,7 +169,7 @@ impl ExecStdio {
                 // A terminal's outer side is no pipe.
                 Sink::Fifo(fifo) if self.terminal.is_none() => tokio::spawn(forward(source, fifo, ended)),
                 sink @ (Sink::Watched(_) | Sink::Fifo(_) | Sink::File(_)) => {
-                    tokio::spawn(copy(source, sink, ended, |_| {}))
+                    tokio::spawn(copy(source, sink, ended, gate(self.budget.clone())))
                 }
             };
             outputs.push(Ending::of_copy(task, to_file));
@@ -173,6 +182,7 @@ impl ExecStdio {
                 if let Some(terminal) = &terminal {
                     terminal.signals_in(bytes).for_each(&on_signal);
                 }
+                bytes.len()
             };
             tokio::spawn(copy(source, sink, stdin_receiver, watcher));
         }

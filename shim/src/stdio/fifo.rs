@@ -1,11 +1,10 @@
-//! containerd's FIFOs, handed to the sandbox as they are: the shim copies nothing.
+//! containerd's FIFOs, handed to the sandbox as they are: the shim copies nothing, unless the node limits the output.
 //!
 //! Each FIFO is opened twice. The *keeper*, read-write, holds it open so that a containerd restart breaks no writer and
 //! no reader sees an early end. The *guest's end* is a description of its own, one way only, and blocking: the guest
 //! sees O_NONBLOCK, and a `cat` dies of it.
 
 use std::{
-    fs::File,
     io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -21,6 +20,7 @@ use tokio::sync::watch;
 
 use super::{
     StdioPaths,
+    budget::{OutputBudget, gate},
     console::Console,
     copier::{Sink, copy},
     ending::Ending,
@@ -43,6 +43,8 @@ pub(crate) struct ContainerStdio {
     /// To be started before the container is.
     logger: Option<LoggerProgram>,
     running_logger: Option<RunningLogger>,
+    /// Of the output, if it has one.
+    budget: Option<Arc<OutputBudget>>,
 }
 
 impl ContainerStdio {
@@ -50,8 +52,9 @@ impl ContainerStdio {
     ///
     /// # Errors
     /// [`StdioError`] names the stream and its path.
-    pub(crate) fn open(paths: &StdioPaths) -> Result<Self, StdioError> {
-        let mut stdio = Self { logger: LoggerProgram::of(paths)?, ..Self::default() };
+    pub(crate) fn open(paths: &StdioPaths, budget: Option<Arc<OutputBudget>>) -> Result<Self, StdioError> {
+        let mut stdio = Self { logger: LoggerProgram::of(paths)?, budget, ..Self::default() };
+        let broken = |source| StdioError::Pipe { source };
         let streams = [
             ("stdin", &paths.stdin, OFlag::O_RDONLY),
             ("stdout", &paths.stdout, OFlag::O_WRONLY),
@@ -64,12 +67,16 @@ impl ContainerStdio {
             if index > 0
                 && let Some(file) = open_file_at(stream, path)?
             {
-                stdio.guest.0[index] =
-                    Some(stdio.copy_to(file).map_err(|source| StdioError::Pipe { source })?);
+                stdio.guest.0[index] = Some(stdio.copy_to(Sink::File(Arc::new(file))).map_err(broken)?);
                 continue;
             }
             let path = fifo_path(stream, path)?;
             let keeper = open_fifo(stream, path, OFlag::O_RDWR)?;
+            if index > 0 && stdio.budget.is_some() {
+                let sink = Sink::Fifo(Arc::new(watched(keeper).map_err(broken)?));
+                stdio.guest.0[index] = Some(stdio.copy_to(sink).map_err(broken)?);
+                continue;
+            }
             // Cannot block: the keeper is the other end.
             let guest = open_fifo(stream, path, direction)?;
             let open_error =
@@ -81,15 +88,16 @@ impl ContainerStdio {
         Ok(stdio)
     }
 
-    /// A guest's end whose output is copied to a file: the guest must not have the file itself, whose length and
-    /// content it could change.
-    fn copy_to(&mut self, file: File) -> io::Result<OwnedFd> {
+    /// A guest's end whose output is copied: to a file, which the guest must not have itself, since it could change its
+    /// length and content, or counted.
+    fn copy_to(&mut self, sink: Sink) -> io::Result<OwnedFd> {
         let (ours, guest) = pipe2(OFlag::O_CLOEXEC)?;
         rustix::io::ioctl_fionbio(&ours, true)?;
         let source = Arc::new(watched(ours)?);
         let ended = self.copies_ended.get_or_insert_with(|| watch::Sender::new(false)).subscribe();
-        let copying = tokio::spawn(copy(source, Sink::File(Arc::new(file)), ended, |_| {}));
-        self.copies.push(Ending::of_copy(copying, true));
+        let to_file = matches!(sink, Sink::File(_));
+        let copying = tokio::spawn(copy(source, sink, ended, gate(self.budget.clone())));
+        self.copies.push(Ending::of_copy(copying, to_file));
         Ok(guest)
     }
 
@@ -108,11 +116,23 @@ impl ContainerStdio {
         match &mut self.console {
             Some(console) => console.log_to(stdout),
             None => {
-                self.guest.0[1] = Some(stdout);
-                self.guest.0[2] = Some(stderr);
+                for (index, pipe) in [(1, stdout), (2, stderr)] {
+                    let counted =
+                        self.count_on_the_way(pipe).map_err(|source| StdioError::Pipe { source })?;
+                    self.guest.0[index] = Some(counted);
+                }
             }
         }
         Ok(())
+    }
+
+    /// The guest's end of a logger's pipe: that itself, or where output is limited, one that is copied to it.
+    fn count_on_the_way(&mut self, pipe: OwnedFd) -> io::Result<OwnedFd> {
+        if self.budget.is_none() {
+            return Ok(pipe);
+        }
+        rustix::io::ioctl_fionbio(&pipe, true)?;
+        self.copy_to(Sink::Watched(Arc::new(watched(pipe)?)))
     }
 
     /// The program has ended: what is in its pipes is still copied, then everything closes. Returns what that
@@ -130,9 +150,17 @@ impl ContainerStdio {
     ///
     /// # Errors
     /// [`StdioError`] names the stream and its path.
-    pub(crate) fn open_terminal(paths: &StdioPaths, socket: PathBuf) -> Result<Self, StdioError> {
+    pub(crate) fn open_terminal(
+        paths: &StdioPaths,
+        socket: PathBuf,
+        budget: Option<Arc<OutputBudget>>,
+    ) -> Result<Self, StdioError> {
         let logger = LoggerProgram::of(paths)?;
-        Ok(Self { console: Some(Console::open(paths, socket)?), logger, ..Self::default() })
+        let mut console = Console::open(paths, socket)?;
+        if let Some(budget) = budget {
+            console.limit_to(budget);
+        }
+        Ok(Self { console: Some(console), logger, ..Self::default() })
     }
 
     /// Where runsc sends the terminal to.
@@ -190,25 +218,26 @@ mod tests {
         crate::durable::replace(&dir.path().join("file"), b"").unwrap();
         for name in ["", "link", "file"] {
             let path = dir.path().join(name).display().to_string();
-            let result = ContainerStdio::open(&with_stdout(path.clone()));
+            let result = ContainerStdio::open(&with_stdout(path.clone()), None);
             assert!(matches!(result, Err(StdioError::NotFifo { .. })), "{path}: {result:?}");
         }
     }
 
     #[test]
     fn a_missing_path_a_relative_one_and_another_scheme_are_refused() {
-        let open = |path: &str| ContainerStdio::open(&with_stdout(path)).unwrap_err();
+        let open = |path: &str| ContainerStdio::open(&with_stdout(path), None).unwrap_err();
         assert!(matches!(open("/nonexistent/out"), StdioError::Open { .. }));
         assert!(matches!(open("out"), StdioError::NotAbsolute { .. }));
         assert!(matches!(open("https://x/y"), StdioError::Unsupported { .. }));
         let stderr = StdioPaths { stderr: "binary:///bin/sh".into(), ..StdioPaths::default() };
-        assert!(matches!(ContainerStdio::open(&stderr), Err(StdioError::Unsupported { .. })));
+        assert!(matches!(ContainerStdio::open(&stderr, None), Err(StdioError::Unsupported { .. })));
     }
 
     #[test]
     fn the_guests_end_is_blocking_and_one_way() {
         let dir = tempfile::tempdir().unwrap();
-        let stdio = ContainerStdio::open(&with_stdout(fifo_in(dir.path()).display().to_string())).unwrap();
+        let stdio =
+            ContainerStdio::open(&with_stdout(fifo_in(dir.path()).display().to_string()), None).unwrap();
         let guest = stdio.guest.0[1].as_ref().unwrap();
         let flags = OFlag::from_bits_truncate(fcntl(guest, FcntlArg::F_GETFL).unwrap());
         assert!(!flags.contains(OFlag::O_NONBLOCK));
@@ -219,7 +248,7 @@ mod tests {
     fn a_reader_sees_the_end_when_the_keeper_goes() {
         let dir = tempfile::tempdir().unwrap();
         let path = fifo_in(dir.path());
-        let stdio = ContainerStdio::open(&with_stdout(path.display().to_string())).unwrap();
+        let stdio = ContainerStdio::open(&with_stdout(path.display().to_string()), None).unwrap();
         let mut reader = std::fs::File::open(&path).unwrap();
         let guest = stdio.guest.0[1].as_ref().unwrap().try_clone().unwrap();
         std::fs::File::from(guest).write_all(b"hello").unwrap();

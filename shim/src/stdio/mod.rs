@@ -1,5 +1,6 @@
 //! A container's standard streams.
 
+pub(crate) mod budget;
 pub(crate) mod console;
 mod copier;
 mod drain;

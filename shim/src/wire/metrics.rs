@@ -6,7 +6,7 @@ mod tests;
 use containerd_shim_protos::{cgroups::metrics as v1, cgroups_v2::metrics as v2};
 use protobuf::{Message, MessageField, well_known_types::any::Any};
 
-use crate::stats::{Cpu, DeviceIo, Memory, Pids, Stats, Swap, Version};
+use crate::stats::{Cpu, DeviceIo, Interface, Memory, Pids, Stats, Swap, Version};
 
 /// The types' bare full names. Spelt out: asking the messages would bring protobuf's descriptors into the shim.
 const V1: &str = "io.containerd.cgroups.v1.Metrics";
@@ -38,6 +38,7 @@ fn metrics_v1(stats: &Stats) -> v1::Metrics {
         memory: stats.memory.as_ref().map(memory_v1).into(),
         memory_oom_control: stats.memory.as_ref().map(oom).into(),
         blkio: MessageField::some(io_v1(&stats.io)),
+        network: stats.network.iter().map(network_v1).collect(),
         ..v1::Metrics::default()
     }
 }
@@ -119,6 +120,22 @@ fn io_v1(devices: &[DeviceIo]) -> v1::BlkIOStat {
     }
 }
 
+fn network_v1(interface: &Interface) -> v1::NetworkStat {
+    let Interface { name, received, sent } = interface;
+    v1::NetworkStat {
+        name: name.clone(),
+        rx_bytes: received.bytes,
+        rx_packets: received.packets,
+        rx_errors: received.errors,
+        rx_dropped: received.dropped,
+        tx_bytes: sent.bytes,
+        tx_packets: sent.packets,
+        tx_errors: sent.errors,
+        tx_dropped: sent.dropped,
+        ..v1::NetworkStat::default()
+    }
+}
+
 fn metrics_v2(stats: &Stats) -> v2::Metrics {
     v2::Metrics {
         pids: stats.pids.as_ref().map(pids_v2).into(),
@@ -126,6 +143,7 @@ fn metrics_v2(stats: &Stats) -> v2::Metrics {
         memory: stats.memory.as_ref().map(memory_v2).into(),
         memory_events: stats.memory.as_ref().and_then(memory_events_v2).into(),
         io: MessageField::some(io_v2(&stats.io)),
+        network: stats.network.iter().map(network_v2).collect(),
         ..v2::Metrics::default()
     }
 }
@@ -187,4 +205,20 @@ fn io_v2(devices: &[DeviceIo]) -> v2::IOStat {
         ..v2::IOEntry::default()
     };
     v2::IOStat { usage: devices.iter().map(entry).collect(), ..v2::IOStat::default() }
+}
+
+fn network_v2(interface: &Interface) -> v2::NetworkStat {
+    let Interface { name, received, sent } = interface;
+    v2::NetworkStat {
+        name: name.clone(),
+        rx_bytes: received.bytes,
+        rx_packets: received.packets,
+        rx_errors: received.errors,
+        rx_dropped: received.dropped,
+        tx_bytes: sent.bytes,
+        tx_packets: sent.packets,
+        tx_errors: sent.errors,
+        tx_dropped: sent.dropped,
+        ..v2::NetworkStat::default()
+    }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::stats::MemoryEvents;
+use crate::stats::{MemoryEvents, Traffic};
 
 fn stats(version: Version) -> Stats {
     Stats {
@@ -29,6 +29,11 @@ fn stats(version: Version) -> Stats {
         }),
         pids: Some(Pids { current: 31, limit: Some(512) }),
         io: vec![DeviceIo { major: 8, minor: 16, read_bytes: 41, written_bytes: 42, reads: 43, writes: 44 }],
+        network: vec![Interface {
+            name: "eth0".to_owned(),
+            received: Traffic { bytes: 51, packets: 52, errors: 53, dropped: 54 },
+            sent: Traffic { bytes: 61, packets: 62, errors: 63, dropped: 64 },
+        }],
     }
 }
 
@@ -111,9 +116,22 @@ fn no_limit_is_what_containerds_own_shim_sends() {
 
 #[test]
 fn a_controller_that_is_missing_is_no_part_of_the_message() {
-    let nothing = |version| Stats { version, cpu: None, memory: None, pids: None, io: Vec::new() };
+    let nothing =
+        |version| Stats { version, cpu: None, memory: None, pids: None, io: Vec::new(), network: Vec::new() };
     let v1 = decode_v1(&nothing(Version::V1));
     assert!(v1.cpu.is_none() && v1.memory.is_none() && v1.memory_oom_control.is_none() && v1.pids.is_none());
     let v2 = decode_v2(&nothing(Version::V2));
     assert!(v2.cpu.is_none() && v2.memory.is_none() && v2.memory_events.is_none() && v2.pids.is_none());
+}
+
+#[test]
+fn both_versions_have_the_interfaces() {
+    let (v1, v2) = (decode_v1(&stats(Version::V1)), decode_v2(&stats(Version::V2)));
+    let (one, two) = (&v1.network[0], &v2.network[0]);
+    assert_eq!((v1.network.len(), v2.network.len()), (1, 1));
+    assert_eq!((&*one.name, &*two.name), ("eth0", "eth0"));
+    assert_eq!([one.rx_bytes, one.rx_packets, one.rx_errors, one.rx_dropped], [51, 52, 53, 54]);
+    assert_eq!([two.rx_bytes, two.rx_packets, two.rx_errors, two.rx_dropped], [51, 52, 53, 54]);
+    assert_eq!([one.tx_bytes, one.tx_packets, one.tx_errors, one.tx_dropped], [61, 62, 63, 64]);
+    assert_eq!([two.tx_bytes, two.tx_packets, two.tx_errors, two.tx_dropped], [61, 62, 63, 64]);
 }

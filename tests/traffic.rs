@@ -1,0 +1,97 @@
+//! Network traffic in Stats, with an interface as a pod's: one end of a pair, the other with a kernel of its own behind it.
+#![allow(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+#![allow(clippy::disallowed_methods, reason = "the network of the test's own")]
+
+use std::{process::Command, time::Duration};
+
+use containerd_shim_protos::{
+    api::StatsRequest, cgroups::metrics as v1, cgroups_v2::metrics as v2, protobuf::Message,
+};
+use harness::{
+    ExecSpec, Harness, Spec, Task,
+    rpc::poll,
+    shim::{Shim, limit},
+};
+use serde_json::json;
+
+harness::on_curfew_alone![stats_count_the_bytes_of_the_pods_interface];
+
+/// Two network namespaces with a wire between them, gone at the end.
+struct Wire {
+    names: [String; 2],
+}
+
+impl Wire {
+    fn new(of: &str) -> Self {
+        let wire = Self { names: [format!("{of}-near"), format!("{of}-far")] };
+        let [near, far] = &wire.names;
+        ip(&["netns", "add", near]);
+        ip(&["netns", "add", far]);
+        ip(&["link", "add", "eth0", "netns", near, "type", "veth", "peer", "name", "eth1", "netns", far]);
+        for (name, interface, address) in [(near, "eth0", "10.91.7.2/24"), (far, "eth1", "10.91.7.1/24")] {
+            ip(&["-n", name, "address", "add", address, "dev", interface]);
+            ip(&["-n", name, "link", "set", interface, "up"]);
+        }
+        wire
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        for name in &self.names {
+            let _ = Command::new("ip").args(["netns", "del", name]).status();
+        }
+    }
+}
+
+fn ip(arguments: &[&str]) {
+    assert!(Command::new("ip").args(arguments).status().unwrap().success(), "ip {arguments:?}");
+}
+
+/// Name and bytes, received and sent, of each interface.
+fn traffic(task: &Task) -> Vec<(String, u64, u64)> {
+    let shim = Shim::of(task.containerd(), task.id()).unwrap();
+    let request = StatsRequest { id: task.id().into(), ..StatsRequest::default() };
+    let stats = shim.tasks().stats(limit(), &request).unwrap().stats.unwrap();
+    if stats.type_url.contains("v1") {
+        let metrics = v1::Metrics::parse_from_bytes(&stats.value).unwrap();
+        metrics.network.into_iter().map(|one| (one.name, one.rx_bytes, one.tx_bytes)).collect()
+    } else {
+        let metrics = v2::Metrics::parse_from_bytes(&stats.value).unwrap();
+        metrics.network.into_iter().map(|one| (one.name, one.rx_bytes, one.tx_bytes)).collect()
+    }
+}
+
+fn stats_count_the_bytes_of_the_pods_interface(h: &Harness) {
+    let wire = Wire::new(h.containerd.namespace());
+    let path = format!("/run/netns/{}", wire.names[0]);
+    let task = h.start(Spec::sleeper().edit(|spec| {
+        for namespace in spec["linux"]["namespaces"].as_array_mut().unwrap() {
+            if namespace["type"] == "network" {
+                *namespace = json!({ "type": "network", "path": path });
+            }
+        }
+    }));
+    let before = traffic(&task);
+    assert_eq!(before.len(), 1, "{before:?}");
+    assert_eq!(before[0].0, "eth0");
+    // Nobody listens there; that a kernel answers is enough.
+    let exec = task
+        .exec(&ExecSpec::new([
+            "sh",
+            "-c",
+            "i=0; while [ $i -lt 20 ]; do nc -w 2 10.91.7.1 9; i=$((i+1)); done",
+        ]))
+        .unwrap();
+    exec.start().unwrap();
+    exec.wait().unwrap();
+    exec.delete().unwrap();
+    // Twenty SYNs and twenty RSTs, of 54 bytes at least.
+    poll(Duration::from_secs(2), || {
+        let after = traffic(&task);
+        let grew = |after: u64, before: u64| (1000..100_000).contains(&(after - before));
+        (grew(after[0].1, before[0].1) && grew(after[0].2, before[0].2)).then_some(())
+    })
+    .unwrap();
+    task.end().unwrap();
+}
