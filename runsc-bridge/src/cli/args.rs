@@ -1,6 +1,11 @@
 //! Command lines as pure functions: what the sandbox is asked for, spelt in runsc's flags.
 
-use std::{collections::BTreeMap, ffi::OsString, path::Path};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    os::fd::{AsRawFd, BorrowedFd},
+    path::Path,
+};
 
 use super::SandboxPaths;
 use crate::{ContainerId, Kind, RunscError};
@@ -85,12 +90,12 @@ fn flag(name: &str, value: impl Into<OsString>) -> OsString {
     flag
 }
 
-/// What stands before every verb.
-pub(super) fn global(settings: &Settings, paths: &SandboxPaths, log: &Path) -> Vec<OsString> {
+/// What stands before every verb. `log` is a descriptor that the child inherits under its number.
+pub(super) fn global(settings: &Settings, paths: &SandboxPaths, log: BorrowedFd<'_>) -> Vec<OsString> {
     let mut argv = vec![
         flag("root", paths.root()),
         flag("shared-root", paths.shared()),
-        flag("log", log),
+        flag("log", format!("/proc/self/fd/{}", log.as_raw_fd())),
         flag("log-format", "json"),
         flag("platform", &settings.platform),
         flag("network", &settings.network),
@@ -146,6 +151,8 @@ pub(super) fn delete(container: &ContainerId) -> Vec<OsString> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     fn settings(flags: &[(&str, &str)]) -> Result<Settings, RunscError> {
@@ -167,10 +174,11 @@ mod tests {
     #[test]
     fn every_call_names_the_sandboxs_own_root() {
         let paths = SandboxPaths::new(Path::new("/run/curfew/s/0"), Path::new("/run/curfew/shared"));
-        let argv = global(&settings(&[("gso", "false")]).unwrap(), &paths, Path::new("/l"));
+        let log = std::io::stdin();
+        let argv = global(&settings(&[("gso", "false")]).unwrap(), &paths, log.as_fd());
         assert_eq!(
             joined(argv),
-            "--root=/run/curfew/s/0/r --shared-root=/run/curfew/shared --log=/l --log-format=json \
+            "--root=/run/curfew/s/0/r --shared-root=/run/curfew/shared --log=/proc/self/fd/0 --log-format=json \
              --platform=systrap --network=sandbox --overlay2=root:memory --directfs=true \
              --control-rpc-stop-timeout=0 --in-sandbox-cgroup=v2 --oci-seccomp=true --allow-suid=true --gso=false"
         );

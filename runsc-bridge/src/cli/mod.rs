@@ -14,6 +14,7 @@ use std::{
 };
 
 pub use args::{ALLOWED_FLAGS, Settings, SettingsInput};
+use output::CallLog;
 
 use crate::{ChildExits, ContainerId, Kind, RunscError, version::Version};
 
@@ -23,14 +24,13 @@ use crate::{ChildExits, ContainerId, Kind, RunscError, version::Version};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SandboxPaths {
     root: PathBuf,
-    directory: PathBuf,
     shared: PathBuf,
 }
 
 impl SandboxPaths {
     /// Paths below `directory`, the sandbox's own, and `shared`, which all sandboxes of the node use.
     pub fn new(directory: &Path, shared: &Path) -> Self {
-        Self { root: directory.join("r"), directory: directory.to_owned(), shared: shared.to_owned() }
+        Self { root: directory.join("r"), shared: shared.to_owned() }
     }
 
     /// runsc's `--root`.
@@ -41,11 +41,6 @@ impl SandboxPaths {
     /// runsc's `--shared-root`, with what sandboxes share, such as the gofers' empty network namespace.
     pub fn shared(&self) -> &Path {
         &self.shared
-    }
-
-    /// The log that the calls for `container` write their errors to.
-    pub fn log(&self, container: &ContainerId) -> PathBuf {
-        self.directory.join(format!("{container}.log"))
     }
 }
 
@@ -192,25 +187,24 @@ impl Cli {
         stdio: Option<&GuestStdio>,
         limit: Duration,
     ) -> Result<(), RunscError> {
-        let log = self.paths.log(container);
-        let mut argv = args::global(&self.settings, &self.paths, &log);
+        let failed = |e: std::io::Error| RunscError::new(verb, container, Kind::Failed, e);
+        let log = CallLog::new().map_err(failed)?;
+        let mut argv = args::global(&self.settings, &self.paths, log.file().as_fd());
         argv.extend(verb_args);
         let no_stdio = GuestStdio::default();
-        let stdio = stdio
-            .unwrap_or(&no_stdio)
-            .of_child()
-            .map_err(|e| RunscError::new(verb, container, Kind::Failed, e))?;
+        let stdio = stdio.unwrap_or(&no_stdio).of_child().map_err(failed)?;
         let child = spawn::Child {
             verb,
             subject: container.as_str(),
             binary: &self.binary,
             argv: &argv,
             stdio,
+            log: Some(log.file().as_fd()),
             makes_sandbox: verb == "create",
             limit,
         };
         let status = spawn::run(child, &*self.exits).await;
-        let said = output::take_last_error(&log);
+        let said = log.last_error();
         let status = status?;
         if status.success() {
             return Ok(());

@@ -1,11 +1,15 @@
-//! What a runsc process said: its log, read back and truncated.
+//! What a runsc process said: its log, in memory.
+//!
+//! A sandbox holds a descriptor of the log of the call that made it, for life. So the log is sealed once it has been read:
+//! whatever becomes of the sandbox, it writes no byte more.
 
 use std::{
-    fs::OpenOptions,
-    io::{Read, Seek, SeekFrom},
-    path::Path,
+    fs::File,
+    io,
+    os::{fd::AsFd, unix::fs::FileExt},
 };
 
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use serde::Deserialize;
 
 /// An error stands in the last bytes; more isn't worth reading.
@@ -19,21 +23,31 @@ struct Entry {
     msg: String,
 }
 
-/// The last error in the log, if there is one. Empties the log: the sandbox holds a descriptor of it for life, and
-/// every call appends.
-pub(super) fn take_last_error(log: &Path) -> Option<String> {
-    let mut file = OpenOptions::new().read(true).write(true).open(log).ok()?;
-    let length = file.metadata().ok()?.len();
-    if length == 0 {
-        return None;
+/// The log of one call.
+#[derive(Debug)]
+pub(super) struct CallLog(File);
+
+impl CallLog {
+    pub(super) fn new() -> io::Result<Self> {
+        let file = memfd_create(c"runsc-log", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        Ok(Self(file.into()))
     }
-    file.seek(SeekFrom::Start(length.saturating_sub(TAIL))).ok()?;
-    let mut tail = Vec::new();
-    let read = file.by_ref().take(TAIL).read_to_end(&mut tail);
-    // Appending writers go on at the new end, so nothing is lost but what was read.
-    let truncated = file.set_len(0);
-    read.and(truncated.map(|()| 0)).ok()?;
-    last_error(&tail)
+
+    /// To be handed to the child, which opens it by its number.
+    pub(super) fn file(&self) -> &File {
+        &self.0
+    }
+
+    /// The last error, if there is one. Nobody can write to the log any more.
+    pub(super) fn last_error(self) -> Option<String> {
+        // Fails only while somebody has it mapped to be written to, which runsc never does.
+        fcntl_add_seals(self.0.as_fd(), SealFlags::GROW | SealFlags::SHRINK | SealFlags::WRITE).ok()?;
+        let length = self.0.metadata().ok()?.len();
+        let start = length.saturating_sub(TAIL);
+        let mut tail = vec![0; usize::try_from(length - start).ok()?];
+        self.0.read_exact_at(&mut tail, start).ok()?;
+        last_error(&tail)
+    }
 }
 
 /// Entries follow each other without anything between them (`{…}{…}`), and the first may be cut.
@@ -74,13 +88,15 @@ mod tests {
     }
 
     #[test]
-    fn reading_the_log_empties_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let log = dir.path().join("log");
-        #[allow(clippy::disallowed_methods, reason = "a test's own file")]
-        std::fs::write(&log, r#"{"msg":"a","level":"error"}"#).unwrap();
-        assert_eq!(take_last_error(&log), Some("a".into()));
-        assert_eq!(std::fs::metadata(&log).unwrap().len(), 0);
-        assert_eq!(take_last_error(&log), None);
+    fn a_log_is_read_once_and_nobody_writes_to_it_afterwards() {
+        let log = CallLog::new().unwrap();
+        let held = log.file().try_clone().unwrap();
+        held.write_all_at(br#"{"msg":"a","level":"error"}"#, 0).unwrap();
+        assert_eq!(log.last_error(), Some("a".into()));
+        for offset in [0, 27, 1 << 20] {
+            let error = held.write_all_at(b"more", offset).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{offset}");
+        }
+        assert_eq!(CallLog::new().unwrap().last_error(), None);
     }
 }

@@ -9,7 +9,10 @@
 use std::{
     ffi::OsString,
     io,
-    os::{fd::OwnedFd, unix::process::CommandExt},
+    os::{
+        fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+        unix::process::CommandExt,
+    },
     path::Path,
     process::{Command, ExitStatus, Stdio},
     time::Duration,
@@ -39,6 +42,8 @@ pub(super) struct Child<'a> {
     pub(super) binary: &'a Path,
     pub(super) argv: &'a [OsString],
     pub(super) stdio: [Stdio; 3],
+    /// What it finds open under the same number as here, beside its stdio.
+    pub(super) log: Option<BorrowedFd<'a>>,
     /// Whether a sandbox will come of it: see [`widen_descriptor_table`].
     pub(super) makes_sandbox: bool,
     pub(super) limit: Duration,
@@ -63,8 +68,16 @@ pub(crate) async fn output_of(
     let writer: OwnedFd = writer.into_blocking_fd().map_err(failed)?;
     let argv = [argument.into()];
     let stdio = [Stdio::null(), writer.into(), Stdio::null()];
-    let child =
-        Child { verb: argument, subject: "", binary, argv: &argv, stdio, makes_sandbox: false, limit };
+    let child = Child {
+        verb: argument,
+        subject: "",
+        binary,
+        argv: &argv,
+        stdio,
+        log: None,
+        makes_sandbox: false,
+        limit,
+    };
     let (pid, exit) = start(child, exits)?;
     let mut printed = String::new();
     let mut reader = reader.take(LARGEST_OUTPUT);
@@ -95,8 +108,9 @@ fn start(
     command.args(child.argv).env_clear().env("PATH", PATH).current_dir("/");
     command.process_group(0).stdin(stdin).stdout(stdout).stderr(stderr);
     let (parent, makes_sandbox) = (nix::unistd::getpid(), child.makes_sandbox);
+    let log = child.log.map(|log| log.as_raw_fd());
     // SAFETY: the hook makes system calls only: it allocates nothing and takes no lock.
-    unsafe { command.pre_exec(move || prepare_child(parent, makes_sandbox)) };
+    unsafe { command.pre_exec(move || prepare_child(parent, log, makes_sandbox)) };
     let started = command.spawn().map_err(|e| {
         let kind = match e.raw_os_error() {
             Some(libc::ENOENT | libc::ENOTDIR) => Kind::BinaryMissing,
@@ -111,7 +125,7 @@ fn start(
 }
 
 /// Runs between fork and exec.
-fn prepare_child(parent: Pid, makes_sandbox: bool) -> io::Result<()> {
+fn prepare_child(parent: Pid, log: Option<RawFd>, makes_sandbox: bool) -> io::Result<()> {
     // A runsc that outlives the shim would go on creating what nobody knows of.
     // SAFETY: prctl with an integer argument touches no memory.
     if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
@@ -124,6 +138,12 @@ fn prepare_child(parent: Pid, makes_sandbox: bool) -> io::Result<()> {
     // Nothing but stdio, whatever somebody forgot to mark.
     // SAFETY: the call takes integers and closes nothing before the exec.
     unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if let Some(log) = log {
+        // SAFETY: fcntl takes integers; a number that isn't open is an error.
+        if unsafe { libc::fcntl(log, libc::F_SETFD, 0) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
     reset_oom_score();
     if makes_sandbox {
         widen_descriptor_table();

@@ -139,7 +139,6 @@ impl DeleteWork {
         };
         removed.map_err(Error::system("removing the cgroup"))?;
         rootfs::unmount_elsewhere(self.rootfs.clone()).await?;
-        let _ = std::fs::remove_file(tools.cli.paths().log(&self.id));
         Ok(())
     }
 }

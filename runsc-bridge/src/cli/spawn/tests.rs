@@ -42,7 +42,16 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 async fn status_of(binary: &Path, limit: Duration) -> Result<ExitStatus, RunscError> {
     let stdio = [Stdio::null(), Stdio::null(), Stdio::null()];
-    let child = Child { verb: "create", subject: "c", binary, argv: &[], stdio, makes_sandbox: true, limit };
+    let child = Child {
+        verb: "create",
+        subject: "c",
+        binary,
+        argv: &[],
+        stdio,
+        log: None,
+        makes_sandbox: true,
+        limit,
+    };
     run(child, &Waiting).await
 }
 

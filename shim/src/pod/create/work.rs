@@ -134,5 +134,4 @@ async fn clean_failed_create(tools: &Tools, work: &CreateWork) {
     if let Err(error) = rootfs::unmount_elsewhere(rootfs::mount_point(&work.bundle)).await {
         log::error!(container = id; "cannot clean up after a failed create: {error}");
     }
-    let _ = std::fs::remove_file(tools.cli.paths().log(&work.id));
 }
