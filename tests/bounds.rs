@@ -14,6 +14,7 @@ harness::on_curfew_alone![
     a_disk_filler_fills_its_own_memory_and_no_disk,
     a_sandbox_at_the_hosts_limit_of_processes_ends_and_the_log_says_why,
     a_pod_without_a_limit_gets_the_sum_of_its_containers,
+    twenty_idle_containers_are_watched_for_next_to_nothing,
 ];
 
 const BUDGET: usize = 1 << 20;
@@ -165,5 +166,30 @@ fn a_pod_without_a_limit_gets_the_sum_of_its_containers(h: &Harness) {
     second.end().unwrap();
     is(64 + 64 + 16);
     first.end().unwrap();
+    pause.end().unwrap();
+}
+
+/// CPU time of a process so far (proc(5), schedstat).
+fn cpu_time(pid: i32) -> Duration {
+    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
+    Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
+}
+
+/// Each of them has a limit that the shim looks after.
+fn twenty_idle_containers_are_watched_for_next_to_nothing(h: &Harness) {
+    let pause = h.start(Spec::sleeper().sandbox("pause"));
+    let container = |n: u32| Spec::sleeper().id(format!("idle-{n}")).container_of("pause", pause.pid());
+    let containers: Vec<Task> = (0..20).map(|n| h.start(container(n).memory(64 << 20))).collect();
+    let all = harness::proc::of_test(h.containerd.namespace(), h.containerd.pid());
+    let shim = all.iter().find(|process| process.command.ends_with(" serve")).unwrap().pid;
+    // The looks are frequent at first.
+    std::thread::sleep(Duration::from_secs(5));
+    let (before, measured_for) = (cpu_time(shim), Duration::from_secs(20));
+    std::thread::sleep(measured_for);
+    let used = cpu_time(shim) - before;
+    assert!(used < measured_for / 1000, "{used:?} of CPU in {measured_for:?}");
+    for task in containers {
+        task.end().unwrap();
+    }
     pause.end().unwrap();
 }

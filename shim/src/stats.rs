@@ -11,7 +11,7 @@ mod v2;
 #[cfg(test)]
 mod tests;
 
-use std::io;
+use std::{fs::File, io, os::unix::fs::FileExt};
 
 use crate::cgroup::Cgroup;
 
@@ -150,10 +150,24 @@ pub(crate) fn read(cgroup: &Cgroup) -> io::Result<Stats> {
     })
 }
 
-/// How much memory the members of `cgroup` use, in bytes; `None` where that isn't counted, or the cgroup is gone.
-pub(crate) fn memory_usage(cgroup: &Cgroup) -> Option<u64> {
-    let of = |file| cgroup.directory_with(file).and_then(|directory| text::number(directory, file));
-    of("memory.usage_in_bytes").or_else(|| of("memory.current"))
+/// A cgroup's memory in use, to be read again and again: the file stays open.
+#[derive(Debug)]
+pub(crate) struct MemoryUsage(File);
+
+impl MemoryUsage {
+    /// `None` where memory isn't counted, or the cgroup is gone.
+    pub(crate) fn open(cgroup: &Cgroup) -> Option<Self> {
+        let of =
+            |file| cgroup.directory_with(file).and_then(|directory| File::open(directory.join(file)).ok());
+        of("memory.usage_in_bytes").or_else(|| of("memory.current")).map(Self)
+    }
+
+    /// In bytes; `None` once the cgroup is gone.
+    pub(crate) fn read(&self) -> Option<u64> {
+        let mut digits = [0; 32];
+        let count = self.0.read_at(&mut digits, 0).ok()?;
+        std::str::from_utf8(&digits[..count]).ok()?.trim().parse().ok()
+    }
 }
 
 /// The limit of `cgroup`'s memory, in bytes; `None` where it has none of its own, or is gone.

@@ -3,7 +3,7 @@
 //! The kernel limits the sandbox. Inside it nothing limits a container's memory, so that is looked at: by the sentry's own
 //! accounting, and only when the sandbox as a whole has grown, since that takes nothing but a small read.
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::OnceLock, time::Duration};
 
 use runsc_bridge::{ContainerId, ControlSocket, SignalScope};
 use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
@@ -13,7 +13,7 @@ use crate::{
     cgroup::Cgroup,
     command::Signal,
     oom::OomWatch,
-    stats::{memory_usage, oom_kills},
+    stats::{MemoryUsage, oom_kills},
 };
 
 /// Pauses between two looks at the sandbox, while it grows and while it doesn't.
@@ -72,7 +72,8 @@ impl Pod {
         let (outcomes, call_limit) = (self.outcomes.clone(), self.tools.calls.state);
         let Some(container) = self.containers.get_mut(id) else { return };
         let Some(limit) = container.ceilings.memory.filter(|_| !container.role.is_root()) else { return };
-        let watch = ContainerWatch { id: id.clone(), limit, cgroup, control, call_limit };
+        let Some(usage) = MemoryUsage::open(&cgroup) else { return };
+        let watch = ContainerWatch { id: id.clone(), limit, usage, control, call_limit };
         container.memory_watch = Some(AbortOnDrop(tokio::spawn(watch.run(outcomes))));
     }
 
@@ -104,7 +105,7 @@ impl Pod {
 struct ContainerWatch {
     id: ContainerId,
     limit: u64,
-    cgroup: Arc<Cgroup>,
+    usage: MemoryUsage,
     control: ControlSocket,
     call_limit: Duration,
 }
@@ -114,8 +115,8 @@ impl ContainerWatch {
         let (mut asked_at, mut total_then, mut step) = (None::<Instant>, 0, 0);
         let mut pause = SHORTEST_PAUSE;
         loop {
-            tokio::time::sleep(pause).await;
-            let Some(total) = memory_usage(&self.cgroup) else { return };
+            tokio::time::sleep_until(next_look(pause)).await;
+            let Some(total) = self.usage.read() else { return };
             let is_fresh = asked_at.is_some_and(|at| at.elapsed() < LONGEST_TRUST);
             if is_fresh && total < total_then + step {
                 total_then = total_then.min(total);
@@ -133,4 +134,12 @@ impl ContainerWatch {
             pause = SHORTEST_PAUSE;
         }
     }
+}
+
+/// The next look of all that look every `pause`: at the same moment, so that the shim wakes up once for them.
+fn next_look(pause: Duration) -> Instant {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    let first = *FIRST.get_or_init(Instant::now);
+    let looks = first.elapsed().as_nanos() / pause.as_nanos();
+    first + pause * u32::try_from(looks).unwrap_or(u32::MAX).saturating_add(1)
 }
