@@ -1,13 +1,17 @@
 //! A pod's own wishes and what it gets of them. The keys under `curfew.dev/` are known here and nowhere else.
 
+mod weigh;
+
 use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{AnnotationError, Fault};
 use crate::policy::{Limits, NodePolicy};
-use crate::units::{format_duration, parse_duration};
-use crate::value::{pids_limit, positive};
+use crate::units::parse_duration;
+use crate::value::{pids_limit, positive, shm_size};
+
+pub use self::weigh::{Setting, Why};
 
 #[cfg(test)]
 mod tests;
@@ -15,8 +19,12 @@ mod tests;
 const PREFIX: &str = "curfew.dev/";
 const TIMEOUT: &str = "curfew.dev/timeout";
 const GRACE: &str = "curfew.dev/grace";
+const IDLE_TIMEOUT: &str = "curfew.dev/idle-timeout";
+const CPU_BUDGET: &str = "curfew.dev/cpu-budget";
+const EXEC_TIMEOUT: &str = "curfew.dev/exec-timeout";
 const PIDS: &str = "curfew.dev/pids";
-const KNOWN: [&str; 3] = [TIMEOUT, GRACE, PIDS];
+const SHM_SIZE: &str = "curfew.dev/shm-size";
+const KNOWN: [&str; 7] = [TIMEOUT, GRACE, IDLE_TIMEOUT, CPU_BUDGET, EXEC_TIMEOUT, PIDS, SHM_SIZE];
 
 /// What holds for one pod: its wishes under the node's ceilings. Made at its first Create, then frozen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,15 +33,34 @@ pub struct PodPolicy {
     pub timeout: Duration,
     /// Time from TERM to KILL. May be zero; at most the node's `timeout.max_grace`.
     pub grace: Duration,
+    /// How long the pod may do nothing; `None` is no limit. At most the node's `idle.max`.
+    #[serde(default)]
+    pub idle_timeout: Option<Duration>,
+    /// CPU time of the whole pod; `None` is no limit. At most the node's `cpu_budget.max`.
+    #[serde(default)]
+    pub cpu_budget: Option<Duration>,
+    /// Wall-clock time of each exec; `None` is no limit but the pod's own. At most the node's `exec.max`.
+    #[serde(default)]
+    pub exec_timeout: Option<Duration>,
     /// Processes and threads of each container, at least one; at most the node's `limits.pids`.
     #[serde(default = "default_pids")]
     pub pids: u64,
+    /// Bytes of `/dev/shm`, at least a page; at most the node's `limits.shm`.
+    #[serde(default = "default_shm")]
+    pub shm: u64,
+    /// Whether the pod asked for that size, or it is what every pod gets.
+    #[serde(default)]
+    pub shm_asked: bool,
     /// The wishes that were cut, to be logged and shown.
     pub clamped: Vec<Clamp>,
 }
 
 fn default_pids() -> u64 {
     Limits::default().pids
+}
+
+fn default_shm() -> u64 {
+    Limits::default().shm_default
 }
 
 /// One wish above its ceiling.
@@ -59,54 +86,64 @@ impl NodePolicy {
     ///
     /// Keys outside `curfew.dev/` are not ours and are passed over. A wish above a ceiling is cut and noted
     /// in [`PodPolicy::clamped`]. Fails on a key under the prefix that is unknown, on a value that is no
-    /// duration or no number, and on a timeout or a number of zero.
+    /// duration, number or size, and on one of zero where zero would be no pod.
     pub fn for_pod<'a>(
         &self,
         annotations: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<PodPolicy, AnnotationError> {
-        let (mut timeout, mut grace, mut pids) = (None, None, None);
+        Ok(weigh::weigh(self, &Wishes::read(annotations)?).0)
+    }
+
+    /// What such a pod gets, setting by setting, and why.
+    ///
+    /// # Errors
+    /// As [`NodePolicy::for_pod`].
+    pub fn explain<'a>(
+        &self,
+        annotations: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Vec<Setting>, AnnotationError> {
+        Ok(weigh::weigh(self, &Wishes::read(annotations)?).1)
+    }
+}
+
+impl PodPolicy {
+    /// The limits that a pod has only where its class or its annotations set them, by annotation.
+    pub fn opt_in(&self) -> [(&'static str, Option<Duration>); 3] {
+        [(IDLE_TIMEOUT, self.idle_timeout), (CPU_BUDGET, self.cpu_budget), (EXEC_TIMEOUT, self.exec_timeout)]
+    }
+}
+
+/// What a pod asks for, understood and not yet weighed.
+#[derive(Debug, Default)]
+struct Wishes {
+    timeout: Option<Duration>,
+    grace: Option<Duration>,
+    idle_timeout: Option<Duration>,
+    cpu_budget: Option<Duration>,
+    exec_timeout: Option<Duration>,
+    pids: Option<u64>,
+    shm: Option<u64>,
+}
+
+impl Wishes {
+    fn read<'a>(annotations: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, AnnotationError> {
+        let mut wishes = Self::default();
         for (key, value) in annotations {
             match key {
-                TIMEOUT => timeout = Some(read(key, value, positive)?),
-                GRACE => grace = Some(read(key, value, |text| Ok(parse_duration(text)?))?),
-                PIDS => pids = Some(read(key, value, pids_limit)?),
+                TIMEOUT => wishes.timeout = Some(read(key, value, positive)?),
+                GRACE => wishes.grace = Some(read(key, value, |text| Ok(parse_duration(text)?))?),
+                IDLE_TIMEOUT => wishes.idle_timeout = Some(read(key, value, positive)?),
+                CPU_BUDGET => wishes.cpu_budget = Some(read(key, value, positive)?),
+                EXEC_TIMEOUT => wishes.exec_timeout = Some(read(key, value, positive)?),
+                PIDS => wishes.pids = Some(read(key, value, pids_limit)?),
+                SHM_SIZE => wishes.shm = Some(read(key, value, shm_size)?),
                 _ if key.starts_with(PREFIX) => {
                     return Err(AnnotationError::Unknown { key: key.to_owned(), known: KNOWN.to_vec() });
                 }
                 _ => {}
             }
         }
-        let node = &self.timeout;
-        let (ceiling, rule) = match node.raise {
-            true => (node.max, "timeout.max"),
-            false => (node.default, "timeout.raise"),
-        };
-        let most_pids = self.limits.pids;
-        let mut pod =
-            PodPolicy { timeout: node.default, grace: node.grace, pids: most_pids, clamped: Vec::new() };
-        if let Some(asked) = timeout {
-            pod.timeout = asked.min(ceiling);
-            pod.note(TIMEOUT, asked, pod.timeout, rule, format_duration);
-        }
-        if let Some(asked) = grace {
-            pod.grace = asked.min(node.max_grace);
-            pod.note(GRACE, asked, pod.grace, "timeout.max_grace", format_duration);
-        }
-        if let Some(asked) = pids {
-            pod.pids = asked.min(most_pids);
-            pod.note(PIDS, asked, pod.pids, "limits.pids", |pids| pids.to_string());
-        }
-        Ok(pod)
-    }
-}
-
-impl PodPolicy {
-    /// Notes a wish that was cut; one that was met leaves no trace.
-    fn note<T: PartialOrd>(&mut self, key: &str, asked: T, got: T, rule: &str, write: fn(T) -> String) {
-        if got < asked {
-            let (asked, got) = (write(asked), write(got));
-            self.clamped.push(Clamp { key: key.to_owned(), asked, got, rule: rule.to_owned() });
-        }
+        Ok(wishes)
     }
 }
 

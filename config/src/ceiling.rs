@@ -5,26 +5,74 @@ use std::time::Duration;
 
 use crate::error::ConfigError;
 use crate::merge::{Layers, segments};
-use crate::policy::{NodePolicy, Timeout};
-use crate::units::quantity::{format_cpu, format_size};
+use crate::policy::NodePolicy;
+use crate::units::{
+    format_duration,
+    quantity::{format_cpu, format_size},
+};
+use crate::value::OFF;
 
 #[cfg(test)]
 mod tests;
 
-const DEFAULT: &str = "timeout.default";
-const MAX: &str = "timeout.max";
-const GRACE: &str = "timeout.grace";
-const MAX_GRACE: &str = "timeout.max_grace";
-
 /// A key and its duration.
 type Setting = (&'static str, Duration);
 
-/// Checks that `default <= max` and `grace <= max_grace`.
+/// Values of a policy that have a ceiling in it: the keys and the values of both, in one unit, and how to write one.
+struct Bounded {
+    key: &'static str,
+    value: u128,
+    ceiling_key: &'static str,
+    ceiling: u128,
+    written: fn(u128) -> String,
+}
+
+/// All of them. A limit that is off has no value to be held under its ceiling.
+fn bounded(policy: &NodePolicy) -> impl Iterator<Item = Bounded> {
+    let NodePolicy { timeout, idle, cpu_budget, exec, limits, .. } = policy;
+    let durations = [
+        ("timeout.default", Some(timeout.default), "timeout.max", timeout.max),
+        ("timeout.grace", Some(timeout.grace), "timeout.max_grace", timeout.max_grace),
+        ("idle.timeout", idle.timeout, "idle.max", idle.max),
+        ("cpu_budget.default", cpu_budget.default, "cpu_budget.max", cpu_budget.max),
+        ("exec.timeout", exec.timeout, "exec.max", exec.max),
+    ];
+    let shm = Bounded {
+        key: "limits.shm_default",
+        value: limits.shm_default.into(),
+        ceiling_key: "limits.shm",
+        ceiling: limits.shm.into(),
+        written: |bytes| u64::try_from(bytes).map_or_else(|_| bytes.to_string(), format_size),
+    };
+    let durations = durations.into_iter().filter_map(|(key, value, ceiling_key, ceiling)| {
+        Some(Bounded {
+            key,
+            value: value?.as_nanos(),
+            ceiling_key,
+            ceiling: ceiling.as_nanos(),
+            written: |nanos| format_duration(Duration::from_nanos_u128(nanos)),
+        })
+    });
+    durations.chain([shm])
+}
+
+/// Checks that every default is under its ceiling, such as `timeout.default <= timeout.max`.
 ///
 /// Fails with [`ConfigError::AboveCeiling`], which names both values and both files.
-pub(crate) fn check_order(timeout: &Timeout, layers: &Layers) -> Result<(), ConfigError> {
-    not_above((DEFAULT, timeout.default), (MAX, timeout.max), layers)?;
-    not_above((GRACE, timeout.grace), (MAX_GRACE, timeout.max_grace), layers)
+pub(crate) fn check_order(policy: &NodePolicy, layers: &Layers) -> Result<(), ConfigError> {
+    for Bounded { key, value, ceiling_key, ceiling, written } in bounded(policy) {
+        if value > ceiling {
+            return Err(ConfigError::AboveCeiling {
+                file: layers.origin(&segments(key)),
+                key,
+                value: written(value).into(),
+                ceiling_file: layers.origin(&segments(ceiling_key)),
+                ceiling_key,
+                ceiling: written(ceiling).into(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Holds `policy`, which has the class merged in, under the node's own policy.
@@ -39,17 +87,55 @@ pub(crate) fn hold_class(
     node: &NodePolicy,
     layers: &Layers,
 ) -> Result<(), ConfigError> {
-    let timeout = &mut policy.timeout;
-    not_looser((MAX, timeout.max), node.timeout.max, layers)?;
-    not_looser((MAX_GRACE, timeout.max_grace), node.timeout.max_grace, layers)?;
-    if !layers.class_sets(&segments(DEFAULT)) {
+    for (class, node) in [
+        (("timeout.max", policy.timeout.max), node.timeout.max),
+        (("timeout.max_grace", policy.timeout.max_grace), node.timeout.max_grace),
+        (("idle.max", policy.idle.max), node.idle.max),
+        (("cpu_budget.max", policy.cpu_budget.max), node.cpu_budget.max),
+        (("exec.max", policy.exec.max), node.exec.max),
+    ] {
+        not_looser(class, node, layers)?;
+    }
+    lower_inherited(policy, layers);
+    check_order(policy, layers)?;
+    hold_confinement(policy, node, layers)
+}
+
+/// Takes the defaults that the class doesn't write down to its ceilings.
+fn lower_inherited(policy: &mut NodePolicy, layers: &Layers) {
+    let NodePolicy { timeout, idle, cpu_budget, exec, limits, .. } = policy;
+    let inherits = |key| !layers.class_sets(&segments(key));
+    if inherits("timeout.default") {
         timeout.default = timeout.default.min(timeout.max);
     }
-    if !layers.class_sets(&segments(GRACE)) {
+    if inherits("timeout.grace") {
         timeout.grace = timeout.grace.min(timeout.max_grace);
     }
-    check_order(timeout, layers)?;
-    hold_confinement(policy, node, layers)
+    if inherits("idle.timeout") {
+        idle.timeout = idle.timeout.map(|limit| limit.min(idle.max));
+    }
+    if inherits("cpu_budget.default") {
+        cpu_budget.default = cpu_budget.default.map(|limit| limit.min(cpu_budget.max));
+    }
+    if inherits("exec.timeout") {
+        exec.timeout = exec.timeout.map(|limit| limit.min(exec.max));
+    }
+    if inherits("limits.shm_default") {
+        limits.shm_default = limits.shm_default.min(limits.shm);
+    }
+}
+
+/// A limit that the node has set stays set: a class may choose another one, not none.
+fn hold_opt_in(class: &NodePolicy, node: &NodePolicy, layers: &Layers) -> Result<(), ConfigError> {
+    for (key, class, node) in [
+        ("idle.timeout", class.idle.timeout, node.idle.timeout),
+        ("cpu_budget.default", class.cpu_budget.default, node.cpu_budget.default),
+        ("exec.timeout", class.exec.timeout, node.exec.timeout),
+    ] {
+        let written = |limit: Option<Duration>| limit.map_or_else(|| OFF.to_owned(), format_duration);
+        refuse_unless(class.is_some() || node.is_none(), key, || (written(class), written(node)), layers)?;
+    }
+    Ok(())
 }
 
 /// Holds what confines a sandbox under the node's own: no class lets out what the node keeps in.
@@ -60,6 +146,7 @@ fn hold_confinement(class: &NodePolicy, node: &NodePolicy, layers: &Layers) -> R
     at_most("limits.memory", class.limits.memory, node.limits.memory, format_size)?;
     at_most("limits.cpu", class.limits.cpu, node.limits.cpu, format_cpu)?;
     at_most("limits.pids", class.limits.pids, node.limits.pids, |pids| pids.to_string())?;
+    at_most("limits.shm", class.limits.shm, node.limits.shm, format_size)?;
     if let (Some(class), Some(node)) = (class.limits.log_size, node.limits.log_size) {
         at_most("limits.log_size", class, node, format_size)?;
     }
@@ -84,6 +171,7 @@ fn hold_confinement(class: &NodePolicy, node: &NodePolicy, layers: &Layers) -> R
     stays(ring <= node_ring, "seccomp.io_uring", &ring.to_string(), &node_ring.to_string())?;
     let (guest, node_guest) = (class.seccomp.guest, node.seccomp.guest);
     stays(guest >= node_guest, "seccomp.guest", guest.as_str(), node_guest.as_str())?;
+    hold_opt_in(class, node, layers)?;
     hold_lists(class, node, layers)
 }
 
@@ -124,24 +212,6 @@ fn refuse_unless(
         value,
         node_file: layers.node_origin(&path),
         node,
-    })
-}
-
-fn not_above(
-    (key, value): Setting,
-    (ceiling_key, ceiling): Setting,
-    layers: &Layers,
-) -> Result<(), ConfigError> {
-    if value <= ceiling {
-        return Ok(());
-    }
-    Err(ConfigError::AboveCeiling {
-        file: layers.origin(&segments(key)),
-        key,
-        value,
-        ceiling_file: layers.origin(&segments(ceiling_key)),
-        ceiling_key,
-        ceiling,
     })
 }
 

@@ -77,19 +77,15 @@ pub enum ConfigError {
     /// A value of the right type that breaks a rule of its own.
     #[error("{file}{}: {key} = {}: {fault}", at(*.line), quoted(.value))]
     Value { file: Origin, line: Option<u32>, key: String, value: String, fault: Fault },
-    /// A value above the ceiling that the same policy sets for it.
-    #[error(
-        "{file}: {key} = {} is above {ceiling_key} = {} ({ceiling_file})",
-        format_duration(*.value),
-        format_duration(*.ceiling)
-    )]
+    /// A value above the ceiling that the same policy sets for it. Both as they would be written.
+    #[error("{file}: {key} = {value} is above {ceiling_key} = {ceiling} ({ceiling_file})")]
     AboveCeiling {
         file: Origin,
         key: &'static str,
-        value: Duration,
+        value: Box<str>,
         ceiling_file: Origin,
         ceiling_key: &'static str,
-        ceiling: Duration,
+        ceiling: Box<str>,
     },
     /// A class that loosens a ceiling of the node.
     #[error(
@@ -120,6 +116,8 @@ pub enum Fault {
     NotACapability(String),
     #[error("{} isn't an annotation's key", quoted(.0))]
     NotAKey(String),
+    #[error("must be at least {least}")]
+    TooSmall { least: &'static str },
     #[error("must be at least {}", format_duration(*.least))]
     TooShort { least: Duration },
     #[error("must be at most {}", format_duration(*.most))]

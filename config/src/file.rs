@@ -18,6 +18,9 @@ pub(crate) struct FileConfig {
     pub(crate) state: State,
     pub(crate) protocol: Protocol,
     pub(crate) timeout: Timeout,
+    pub(crate) idle: Idle,
+    pub(crate) cpu_budget: CpuBudget,
+    pub(crate) exec: Exec,
     pub(crate) limits: Limits,
     pub(crate) pod: Pod,
     pub(crate) capabilities: Capabilities,
@@ -68,10 +71,33 @@ pub(crate) struct Timeout {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(crate) struct Idle {
+    pub(crate) timeout: Option<String>,
+    pub(crate) max: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(crate) struct CpuBudget {
+    pub(crate) default: Option<String>,
+    pub(crate) max: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(crate) struct Exec {
+    pub(crate) timeout: Option<String>,
+    pub(crate) max: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(crate) struct Limits {
     pub(crate) memory: Option<String>,
     pub(crate) cpu: Option<String>,
     pub(crate) pids: Option<i64>,
+    pub(crate) shm: Option<String>,
+    pub(crate) shm_default: Option<String>,
     pub(crate) log_size: Option<String>,
 }
 

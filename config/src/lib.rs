@@ -23,18 +23,19 @@ mod load;
 mod locate;
 mod merge;
 mod policy;
+mod print;
 pub mod units;
 mod value;
 
 #[cfg(test)]
 mod tests;
 
-pub use annotation::{Clamp, PodPolicy};
+pub use annotation::{Clamp, PodPolicy, Setting, Why};
 pub use error::{AnnotationError, ConfigError, Fault, Origin};
 pub use load::{BASE_FILE, Class, DROP_IN_DIR, load};
 pub use policy::{
-    Annotations, Calls, Capabilities, GuestProfile, HostNamespaces, Limits, Mounts, Network, NoNewPrivs,
-    NodePolicy, OnShimLoss, OnTimeout, OuterFilter, Permission, Platform, Pod, Protocol, Runsc, Seccomp,
-    State, Timeout,
+    Annotations, Calls, Capabilities, CpuBudget, Exec, GuestProfile, HostNamespaces, Idle, Limits, Mounts,
+    Network, NoNewPrivs, NodePolicy, OnShimLoss, OnTimeout, OuterFilter, Permission, Platform, Pod, Protocol,
+    Runsc, Seccomp, State, Timeout,
 };
 pub use units::{DurationError, quantity::QuantityError};

@@ -54,7 +54,7 @@ pub fn load(base: &Path, drop_in_dir: &Path, class: Class<'_>) -> Result<NodePol
         layers.node.push(read_layer(&path, Version::Optional)?);
     }
     let node = node_policy(FileConfig::from_layers(&layers)?, &layers)?;
-    check_order(&node.timeout, &layers)?;
+    check_order(&node, &layers)?;
     layers.class = match class {
         Class::None => return Ok(node),
         Class::File(path) => Some(read_layer(path, Version::Optional)?),

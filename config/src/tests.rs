@@ -1,12 +1,15 @@
 //! Properties of the whole crate, and the two annotated files that operators read.
 
+mod arbitrary;
+mod whole;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proptest::prelude::*;
 
 use crate::units::{format_duration, parse_duration};
-use crate::{Class, NodePolicy, Timeout, load};
+use crate::{Class, NodePolicy, load};
 
 fn load_class(class: Class<'_>) -> Result<NodePolicy, crate::ConfigError> {
     load(Path::new("/nonexistent/config.toml"), Path::new("/nonexistent/conf.d"), class)
@@ -75,60 +78,17 @@ fn a_policy_survives_its_record() {
     assert_eq!(serde_json::from_str::<crate::PodPolicy>(&record).unwrap(), pod);
 }
 
-/// Durations that a policy can hold, of every magnitude.
-fn duration() -> impl Strategy<Value = Duration> {
-    (0u32..=54).prop_flat_map(|bits| 1u64 << bits..=(1u64 << bits) * 2 - 1).prop_map(Duration::from_nanos)
-}
-
-fn node() -> impl Strategy<Value = NodePolicy> {
-    let values = (duration(), duration(), duration(), duration(), any::<bool>());
-    values.prop_map(|(a, b, c, d, raise)| NodePolicy {
-        timeout: Timeout {
-            default: a.min(b),
-            max: a.max(b),
-            raise,
-            grace: c.min(d),
-            max_grace: c.max(d),
-            ..Timeout::default()
-        },
-        ..NodePolicy::default()
-    })
-}
-
 /// TOML that is nearly right: our sections and keys with good, odd and wrong values.
 fn likely_toml() -> impl Strategy<Value = String> {
-    let section = r"(\[(timeout|state|runsc|calls|protocol|pod|odd)\]\n)?";
-    let key = r#"(default|max|grace|max_grace|dir|flags|version|create|overlay2|TypeUrl|timeout\.max|"\\n")"#;
-    let value = r#"("[0-9]{1,3}(ms|s|m|h)"|"[^"\\]{0,5}"|[0-9]{1,3}|true|\{a = "b"\}|\[1\]|1979-05-27)"#;
+    let section = r"(\[(timeout|idle|cpu_budget|exec|limits|state|runsc|calls|protocol|pod|odd)\]\n)?";
+    let key = r#"(default|max|grace|max_grace|timeout|shm|pids|dir|flags|version|create|overlay2|TypeUrl|timeout\.max|"\\n")"#;
+    let value =
+        r#"("[0-9]{1,3}(ms|s|m|h|Mi)"|"off"|"[^"\\]{0,5}"|[0-9]{1,3}|true|\{a = "b"\}|\[1\]|1979-05-27)"#;
     let lines = format!("({section}{key} = {value}\n){{0,5}}");
     proptest::string::string_regex(&lines).unwrap()
 }
 
 proptest! {
-    #[test]
-    fn a_pod_never_gets_more_than_its_ceiling(node in node(), timeout in duration(), grace in duration()) {
-        let (timeout, grace) = (format_duration(timeout), format_duration(grace));
-        let pod = node.for_pod([("curfew.dev/timeout", &*timeout), ("curfew.dev/grace", &*grace)]).unwrap();
-        let ceiling = if node.timeout.raise { node.timeout.max } else { node.timeout.default };
-        prop_assert!(pod.timeout <= ceiling);
-        prop_assert!(pod.timeout > Duration::ZERO);
-        prop_assert!(pod.grace <= node.timeout.max_grace);
-    }
-
-    #[test]
-    fn what_a_pod_got_is_what_it_gets_when_it_asks_for_it(
-        node in node(), timeout in duration(), grace in duration(),
-    ) {
-        let ask = |timeout, grace| {
-            let (timeout, grace) = (format_duration(timeout), format_duration(grace));
-            node.for_pod([("curfew.dev/timeout", &*timeout), ("curfew.dev/grace", &*grace)]).unwrap()
-        };
-        let first = ask(timeout, grace);
-        let second = ask(first.timeout, first.grace);
-        prop_assert_eq!((second.timeout, second.grace), (first.timeout, first.grace));
-        prop_assert!(second.clamped.is_empty());
-    }
-
     #[test]
     fn a_written_duration_reads_back(seconds in any::<u64>(), nanos in 0u32..1_000_000_000) {
         let long = Duration::new(seconds, nanos);
@@ -142,8 +102,9 @@ proptest! {
     fn no_text_panics_the_parsers(text in any::<String>(), near in "[-+0-9.nuµmsh ]{0,30}") {
         for text in [&*text, &*near] {
             let _ = parse_duration(text);
-            let annotations = [("curfew.dev/timeout", text), ("curfew.dev/grace", text), (text, text)];
-            for annotation in annotations {
+            let keys = ["timeout", "grace", "idle-timeout", "cpu-budget", "exec-timeout", "pids", "shm-size"];
+            let ours = keys.map(|key| format!("curfew.dev/{key}"));
+            for annotation in ours.iter().map(|key| (&**key, text)).chain([(text, text)]) {
                 if let Err(error) = NodePolicy::default().for_pod([annotation]) {
                     prop_assert!(!error.to_string().contains('\n'));
                 }

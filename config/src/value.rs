@@ -13,8 +13,12 @@ use crate::policy::{
 use crate::units::parse_duration;
 
 mod confinement;
+mod opt_in;
 
-pub(crate) use self::confinement::pids_limit;
+pub(crate) use self::{
+    confinement::{pids_limit, shm_size},
+    opt_in::OFF,
+};
 
 #[cfg(test)]
 mod tests;
@@ -36,6 +40,9 @@ pub(crate) fn node_policy(file: FileConfig, layers: &Layers) -> Result<NodePolic
         state: reader.state(file.state)?,
         protocol: reader.protocol(file.protocol)?,
         timeout: reader.timeout(file.timeout)?,
+        idle: reader.idle(file.idle)?,
+        cpu_budget: reader.cpu_budget(file.cpu_budget)?,
+        exec: reader.exec(file.exec)?,
         limits: reader.limits(file.limits)?,
         pod: reader.pod(file.pod)?,
         capabilities: reader.capabilities(file.capabilities)?,
@@ -188,14 +195,14 @@ fn network(text: &str) -> Result<Network, Fault> {
 fn on_shim_loss(text: &str) -> Result<OnShimLoss, Fault> {
     match text {
         "hold" => Err(Fault::Unsupported),
-        _ => one_of(text, [OnShimLoss::Kill], |OnShimLoss::Kill| "kill"),
+        _ => one_of(text, [OnShimLoss::Kill], OnShimLoss::as_str),
     }
 }
 
 fn on_timeout(text: &str) -> Result<OnTimeout, Fault> {
     match text {
         "checkpoint" => Err(Fault::Unsupported),
-        _ => one_of(text, [OnTimeout::Kill], |OnTimeout::Kill| "kill"),
+        _ => one_of(text, [OnTimeout::Kill], OnTimeout::as_str),
     }
 }
 

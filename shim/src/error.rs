@@ -77,6 +77,8 @@ pub(crate) enum Error {
     Refusal(#[from] Refusal),
     #[error(transparent)]
     Annotation(#[from] curfew_config::AnnotationError),
+    #[error("{0}, which the pod or its class sets, is not supported yet")]
+    LimitUnsupported(&'static str),
     #[error(transparent)]
     Stdio(#[from] StdioError),
     #[error(transparent)]
@@ -110,7 +112,7 @@ impl Error {
             | Self::Annotation(_) => Code::InvalidArgument,
             Self::Refusal(Refusal::Malformed { .. }) => Code::InvalidArgument,
             Self::Refusal(_) => Code::FailedPrecondition,
-            Self::Stdio(StdioError::Unsupported { .. }) => Code::Unimplemented,
+            Self::LimitUnsupported(_) | Self::Stdio(StdioError::Unsupported { .. }) => Code::Unimplemented,
             Self::Stdio(StdioError::LoggerNotAllowed { .. }) => Code::FailedPrecondition,
             Self::Stdio(StdioError::Logger { source, .. })
                 if source.kind() == std::io::ErrorKind::TimedOut =>

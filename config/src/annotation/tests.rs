@@ -1,6 +1,6 @@
 use super::*;
 use crate::policy::Timeout;
-use crate::units::DurationError;
+use crate::units::{DurationError, format_duration};
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -27,8 +27,17 @@ fn fault(key: &str, value: &str) -> Fault {
 #[test]
 fn a_pod_that_asks_for_nothing_gets_the_defaults() {
     let pod = node(true).for_pod([("io.kubernetes.cri.sandbox-uid", "1"), ("curfew", "x")]).unwrap();
-    let expected =
-        PodPolicy { timeout: 10 * MINUTE, grace: Duration::from_secs(5), pids: 512, clamped: Vec::new() };
+    let expected = PodPolicy {
+        timeout: 10 * MINUTE,
+        grace: Duration::from_secs(5),
+        idle_timeout: None,
+        cpu_budget: None,
+        exec_timeout: None,
+        pids: 512,
+        shm: 64 << 20,
+        shm_asked: false,
+        clamped: Vec::new(),
+    };
     assert_eq!(pod, expected);
 }
 
@@ -123,4 +132,97 @@ fn fewer_processes_are_granted_and_more_are_cut() {
     for asked in ["", "0", "-1", "+1", " 1", "1 ", "1e3", "\u{663}", "4194305", "99999999999999999999"] {
         assert!(matches!(fault(PIDS, asked), Fault::OutOfRange { .. }), "{asked:?}");
     }
+}
+
+const OPT_IN: [(&str, &str); 3] =
+    [(IDLE_TIMEOUT, "idle.max"), (CPU_BUDGET, "cpu_budget.max"), (EXEC_TIMEOUT, "exec.max")];
+
+#[test]
+fn a_limit_that_is_off_is_set_by_its_annotation_up_to_its_ceiling() {
+    for (key, rule) in OPT_IN {
+        let ask = |asked| node(false).for_pod([(key, asked)]).unwrap();
+        let of = |pod: &PodPolicy| pod.opt_in().into_iter().find(|(named, _)| *named == key).unwrap().1;
+        let pod = ask("90s");
+        assert_eq!((of(&pod), &pod.clamped), (Some(Duration::from_secs(90)), &vec![]));
+        assert_eq!(pod.opt_in().iter().filter(|(_, limit)| limit.is_some()).count(), 1);
+        let pod = ask("9000h");
+        assert_eq!(pod.clamped[0].rule, rule);
+        assert!(of(&pod).unwrap() <= 48 * 60 * MINUTE);
+    }
+}
+
+#[test]
+fn no_annotation_takes_a_limit_away() {
+    for (key, _) in OPT_IN {
+        assert!(matches!(fault(key, "off"), Fault::Duration(_)));
+        assert_eq!(fault(key, "0s"), Fault::Zero);
+    }
+}
+
+#[test]
+fn a_larger_shm_is_granted_up_to_its_ceiling() {
+    let shm = |asked| node(false).for_pod([(SHM_SIZE, asked)]).unwrap();
+    for (asked, bytes) in [("1Gi", 1 << 30), ("4Ki", 4 << 10), ("512Mi", 512 << 20), ("5000", 5000)] {
+        let pod = shm(asked);
+        assert_eq!((pod.shm, pod.shm_asked, pod.clamped), (bytes, true, vec![]), "{asked}");
+    }
+    let pod = shm("2Gi");
+    assert_eq!(pod.shm, 1 << 30);
+    assert_eq!(pod.clamped[0].to_string(), "curfew.dev/shm-size lowered from 2Gi to 1Gi by limits.shm");
+    for asked in ["0", "0Mi", "4095", "1"] {
+        assert_eq!(fault(SHM_SIZE, asked), Fault::TooSmall { least: "4Ki" });
+    }
+    for asked in ["", "-1", "1e9", "1gb", " 1Gi", "1Gi ", "\u{661}Gi", "99999999999Ei"] {
+        assert!(matches!(fault(SHM_SIZE, asked), Fault::Quantity(_)), "{asked:?}");
+    }
+}
+
+#[test]
+fn a_space_or_a_digit_of_another_script_is_no_part_of_any_value() {
+    for key in KNOWN {
+        let good = match key {
+            PIDS => "64",
+            SHM_SIZE => "64Mi",
+            _ => "64s",
+        };
+        node(true).for_pod([(key, good)]).unwrap();
+        for bad in [
+            format!("{good} "),
+            format!(" {good}"),
+            good.replace('6', "\u{666}"),
+            good.replace('4', "\u{ff14}"),
+        ] {
+            fault(key, &bad);
+        }
+    }
+}
+
+#[test]
+fn an_explanation_names_every_setting_with_the_rule_that_won() {
+    let asked = [(TIMEOUT, "2h"), (GRACE, "1s"), (CPU_BUDGET, "1m"), (SHM_SIZE, "2Gi"), ("x", "y")];
+    let lines: Vec<String> = node(false)
+        .explain(asked)
+        .unwrap()
+        .into_iter()
+        .map(|setting| format!("{} {} {}", setting.key, setting.value, setting.why))
+        .collect();
+    let expected = [
+        "curfew.dev/timeout 10m0s lowered from 2h0m0s by timeout.raise",
+        "curfew.dev/grace 1s as asked",
+        "curfew.dev/idle-timeout off default of idle.timeout",
+        "curfew.dev/cpu-budget 1m0s as asked",
+        "curfew.dev/exec-timeout off default of exec.timeout",
+        "curfew.dev/pids 512 default of limits.pids",
+        "curfew.dev/shm-size 1Gi lowered from 2Gi by limits.shm",
+    ];
+    assert_eq!(lines, expected);
+    assert!(node(false).explain([(TIMEOUT, "0s")]).is_err());
+}
+
+#[test]
+fn a_record_of_an_earlier_version_reads_as_a_pod_that_asked_for_none_of_the_new_limits() {
+    let old = r#"{"timeout":{"secs":60,"nanos":0},"grace":{"secs":5,"nanos":0},"clamped":[]}"#;
+    let pod: PodPolicy = serde_json::from_str(old).unwrap();
+    let expected = NodePolicy::default().for_pod([(TIMEOUT, "60s")]).unwrap();
+    assert_eq!(pod, expected);
 }

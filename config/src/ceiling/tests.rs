@@ -3,6 +3,7 @@ use std::path::Path;
 use super::*;
 use crate::error::Origin;
 use crate::merge::Layer;
+use crate::policy::Timeout;
 use crate::{Class, load};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -54,10 +55,10 @@ fn an_inherited_default_follows_a_lowered_ceiling() {
 #[test]
 fn a_class_that_contradicts_itself_is_refused() {
     for (body, key, ceiling_key) in [
-        ("max = \"1m\"\ndefault = \"2m\"", DEFAULT, MAX),
-        ("default = \"25h\"", DEFAULT, MAX),
-        ("max_grace = \"1s\"\ngrace = \"2s\"", GRACE, MAX_GRACE),
-        ("grace = \"31s\"", GRACE, MAX_GRACE),
+        ("max = \"1m\"\ndefault = \"2m\"", "timeout.default", "timeout.max"),
+        ("default = \"25h\"", "timeout.default", "timeout.max"),
+        ("max_grace = \"1s\"\ngrace = \"2s\"", "timeout.grace", "timeout.max_grace"),
+        ("grace = \"31s\"", "timeout.grace", "timeout.max_grace"),
     ] {
         assert!(matches!(class(body), Err(ConfigError::AboveCeiling {
             file: Origin::Inline, key: low, ceiling_key: high, ..
@@ -72,9 +73,10 @@ fn in_the_nodes_own_files_no_default_follows() {
     let layers =
         Layers { node: vec![Layer { origin: origin.clone(), table, text: String::new() }], class: None };
     let timeout = Timeout { max: MINUTE, ..Timeout::default() };
-    assert!(matches!(check_order(&timeout, &layers), Err(ConfigError::AboveCeiling {
+    let policy = NodePolicy { timeout, ..NodePolicy::default() };
+    assert!(matches!(check_order(&policy, &layers), Err(ConfigError::AboveCeiling {
         file: Origin::BuiltIn, ceiling_file, value, ceiling, ..
-    }) if ceiling_file == origin && value == 10 * MINUTE && ceiling == MINUTE));
+    }) if ceiling_file == origin && &*value == "10m0s" && &*ceiling == "1m0s"));
 }
 
 #[test]
@@ -100,6 +102,7 @@ fn a_class_lets_out_nothing_that_the_node_keeps_in() {
         ("limits", "memory = \"2049Mi\"", "memory = \"1Gi\""),
         ("limits", "cpu = \"2.001\"", "cpu = \"500m\""),
         ("limits", "pids = 513", "pids = 512"),
+        ("limits", "shm = \"1025Mi\"", "shm = \"32Mi\""),
         ("pod", "privileged = \"allow\"", "no_new_privs = \"always\""),
         ("pod", "host_path = \"allow\"", "host_namespaces = \"ignore\""),
         ("pod", "hooks = \"allow\"", "hooks = \"refuse\""),
@@ -114,4 +117,55 @@ fn a_class_lets_out_nothing_that_the_node_keeps_in() {
         assert!(matches!(error, ConfigError::Looser { file: Origin::Inline, .. }), "{looser}: {error}");
         over_built_in(&format!("[{section}]\n{tighter}")).unwrap();
     }
+}
+
+const OPT_IN: [(&str, &str, &str); 3] =
+    [("idle", "timeout", "24h"), ("cpu_budget", "default", "48h"), ("exec", "timeout", "24h")];
+
+#[test]
+fn a_limit_that_the_node_has_set_can_be_changed_by_a_class_and_not_taken_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("config.toml");
+    let load_class = |body: &str| load(&base, Path::new("/nonexistent"), Class::Inline(body));
+    for (section, key, _) in OPT_IN {
+        #[allow(clippy::disallowed_methods, reason = "a test's own file")]
+        std::fs::write(&base, format!("version = 1\n[{section}]\n{key} = \"10m\"")).unwrap();
+        for (value, fine) in [("1m", true), ("20m", true), ("off", false)] {
+            match load_class(&format!("[{section}]\n{key} = \"{value}\"")) {
+                Ok(_) => assert!(fine, "{section}.{key} = {value}"),
+                Err(error) => {
+                    assert!(!fine && matches!(error, ConfigError::Looser { .. }), "{error}");
+                    assert!(error.to_string().contains("10m0s"), "{error}");
+                }
+            }
+        }
+        // Inherited, it follows a lowered ceiling.
+        let policy = load_class(&format!("[{section}]\nmax = \"5m\"")).unwrap();
+        let pod = policy.for_pod([]).unwrap();
+        assert_eq!(pod.opt_in().into_iter().find_map(|(_, limit)| limit), Some(5 * MINUTE));
+    }
+}
+
+#[test]
+fn a_class_may_set_a_limit_that_is_off_and_not_raise_its_ceiling() {
+    let over_built_in =
+        |body: &str| load(Path::new("/nonexistent/a"), Path::new("/nonexistent/b"), Class::Inline(body));
+    for (section, key, max) in OPT_IN {
+        over_built_in(&format!("[{section}]\n{key} = \"{max}\"")).unwrap();
+        let error = over_built_in(&format!("[{section}]\nmax = \"8760h\"")).unwrap_err();
+        assert!(matches!(error, ConfigError::Loosened { .. }), "{error}");
+        let error = over_built_in(&format!("[{section}]\n{key} = \"2h\"\nmax = \"1h\"")).unwrap_err();
+        assert!(matches!(error, ConfigError::AboveCeiling { .. }), "{error}");
+    }
+}
+
+#[test]
+fn the_default_shm_stays_under_the_most_there_is() {
+    let over_built_in =
+        |body: &str| load(Path::new("/nonexistent/a"), Path::new("/nonexistent/b"), Class::Inline(body));
+    let limits = over_built_in("[limits]\nshm = \"32Mi\"").unwrap().limits;
+    assert_eq!((limits.shm, limits.shm_default), (32 << 20, 32 << 20));
+    let error = over_built_in("[limits]\nshm = \"32Mi\"\nshm_default = \"33Mi\"").unwrap_err();
+    let line = error.to_string();
+    assert!(line.contains("limits.shm_default = 33Mi is above limits.shm = 32Mi"), "{line}");
 }

@@ -14,13 +14,17 @@ pub struct Limits {
     pub cpu: u64,
     /// Processes and threads of a container, enforced inside the sandbox.
     pub pids: u64,
+    /// Bytes of `/dev/shm`, which all containers of a pod share. They count in the pod's memory.
+    pub shm: u64,
+    /// Bytes of `/dev/shm` in a pod that asks for nothing; at most `shm`.
+    pub shm_default: u64,
     /// Bytes of a container's output; `None` is no limit, and then the shim doesn't see the output.
     pub log_size: Option<u64>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory: 2 << 30, cpu: 2000, pids: 512, log_size: None }
+        Self { memory: 2 << 30, cpu: 2000, pids: 512, shm: 1 << 30, shm_default: 64 << 20, log_size: None }
     }
 }
 

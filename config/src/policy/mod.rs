@@ -3,6 +3,7 @@
 //! The types serialise because the shim keeps the policy a pod was created under in the pod's record.
 
 mod confinement;
+mod opt_in;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -10,6 +11,7 @@ pub use self::confinement::{
     Annotations, Capabilities, GuestProfile, HostNamespaces, Limits, Mounts, NoNewPrivs, OuterFilter,
     Permission, Pod, Seccomp,
 };
+pub use self::opt_in::{CpuBudget, Exec, Idle};
 use serde::{Deserialize, Serialize};
 
 /// What this node allows and how it runs sandboxes, valid as a whole. The default is the built-in policy.
@@ -19,6 +21,12 @@ pub struct NodePolicy {
     pub state: State,
     pub protocol: Protocol,
     pub timeout: Timeout,
+    #[serde(default)]
+    pub idle: Idle,
+    #[serde(default)]
+    pub cpu_budget: CpuBudget,
+    #[serde(default)]
+    pub exec: Exec,
     #[serde(default)]
     pub limits: Limits,
     #[serde(default)]
@@ -173,12 +181,30 @@ pub enum OnShimLoss {
     Kill,
 }
 
+impl OnShimLoss {
+    /// The name used in files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+        }
+    }
+}
+
 /// What becomes of a pod whose time is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnTimeout {
     /// TERM, the grace, then KILL.
     Kill,
+}
+
+impl OnTimeout {
+    /// The name used in files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+        }
+    }
 }
 
 impl Default for Timeout {

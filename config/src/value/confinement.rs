@@ -19,6 +19,8 @@ const MOST_MEMORY: u64 = 1 << 50;
 const LEAST_CPU: u64 = 10;
 const MOST_CPU: u64 = 1_000_000;
 const MOST_PIDS: i64 = 4_194_304;
+/// One page: a file system of none could hold nothing.
+const LEAST_SHM: u64 = 4 << 10;
 
 /// Linux' capabilities (capability(7)); their order is that of their numbers.
 const CAPABILITIES: [&str; 41] = [
@@ -73,6 +75,8 @@ impl Reader<'_> {
             memory: self.take("limits.memory", file.memory, built_in.memory, memory)?,
             cpu: self.take("limits.cpu", file.cpu, built_in.cpu, cpu)?,
             pids: self.take("limits.pids", pids, built_in.pids, pids_limit)?,
+            shm: self.take("limits.shm", file.shm, built_in.shm, shm)?,
+            shm_default: self.take("limits.shm_default", file.shm_default, built_in.shm_default, shm)?,
             log_size: self.take("limits.log_size", file.log_size, built_in.log_size, |text| {
                 positive_size(text).map(Some)
             })?,
@@ -184,6 +188,16 @@ fn memory(text: &str) -> Result<u64, Fault> {
 fn cpu(text: &str) -> Result<u64, Fault> {
     let range = || Fault::OutOfRange { least: "10m", most: "1000" };
     Some(parse_cpu(text)?).filter(|cpu| (LEAST_CPU..=MOST_CPU).contains(cpu)).ok_or_else(range)
+}
+
+fn shm(text: &str) -> Result<u64, Fault> {
+    let range = || Fault::OutOfRange { least: "4Ki", most: "1Pi" };
+    Some(parse_size(text)?).filter(|bytes| (LEAST_SHM..=MOST_MEMORY).contains(bytes)).ok_or_else(range)
+}
+
+/// A size that a pod asks for. The node's own limit is what bounds it above.
+pub(crate) fn shm_size(text: &str) -> Result<u64, Fault> {
+    Some(parse_size(text)?).filter(|bytes| *bytes >= LEAST_SHM).ok_or(Fault::TooSmall { least: "4Ki" })
 }
 
 /// Digits, whether from a file or an annotation.

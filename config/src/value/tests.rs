@@ -223,3 +223,28 @@ fn lists_are_sorted_and_each_entry_is_checked() {
         assert_eq!(refused_key(text), key, "{text}");
     }
 }
+
+#[test]
+fn a_limit_that_nobody_has_to_set_is_off_or_a_duration() {
+    for (section, key) in [("idle", "timeout"), ("cpu_budget", "default"), ("exec", "timeout")] {
+        is_fine(section, key, "off");
+        is_fine(section, key, "90s");
+        assert_eq!(fault(section, key, "0s"), Fault::Zero);
+        for text in ["", "Off", "off ", "none", "never", "-1s", "10 minutes", "1e9"] {
+            assert!(matches!(fault(section, key, text), Fault::Duration(_)), "{text:?}");
+        }
+        assert_eq!(fault(section, "max", "8760h1ns"), Fault::TooLong { most: LONGEST });
+        assert!(matches!(fault(section, "max", "off"), Fault::Duration(_)));
+    }
+}
+
+#[test]
+fn shm_has_a_page_at_least() {
+    for key in ["shm", "shm_default"] {
+        is_fine("limits", key, "4Ki");
+        is_fine("limits", key, "1Pi");
+        for text in ["0", "4095", "2Pi"] {
+            assert!(matches!(fault("limits", key, text), Fault::OutOfRange { .. }), "{text}");
+        }
+    }
+}

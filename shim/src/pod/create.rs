@@ -4,6 +4,7 @@ pub(super) mod work;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use curfew_config::PodPolicy;
 use runsc_bridge::{ContainerId, ControlSocket};
 use tokio::sync::oneshot;
 
@@ -150,6 +151,7 @@ impl Pod {
         if self.record.pod_policy.is_none() {
             let annotations = annotations.iter().map(|(key, value)| (key.as_str(), value.as_str()));
             let policy = self.record.policy.for_pod(annotations)?;
+            refuse_unsupported(&policy)?;
             for clamp in &policy.clamped {
                 log::warn!(pod = self.record.sandbox.as_str(); "{clamp}");
             }
@@ -280,4 +282,10 @@ impl Pod {
             let _ = responder.send(Err(Error::NotFound { what: "container", id: id.to_string() }));
         }
     }
+}
+
+/// Refuses a pod for which a limit is set that nothing enforces yet: it must not believe that it has one.
+fn refuse_unsupported(policy: &PodPolicy) -> Result<(), Error> {
+    let set = policy.opt_in().into_iter().find(|(_, limit)| limit.is_some());
+    set.map_or(Ok(()), |(key, _)| Err(Error::LimitUnsupported(key)))
 }
