@@ -9,6 +9,7 @@ mod limits;
 mod mounts;
 mod namespaces;
 mod privileges;
+mod shm;
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use thiserror::Error;
 
 use crate::pod::group::Role;
 
+pub(crate) use self::shm::{ShmSize, resize as resize_shm, shared_shm};
 pub(crate) use self::{limits::AskedLimits, privileges::exec_capabilities};
 
 type Object = Map<String, Value>;
@@ -44,6 +46,7 @@ pub(crate) enum Refusal {
 pub(crate) struct Subject<'a> {
     pub(crate) policy: &'a NodePolicy,
     pub(crate) role: &'a Role,
+    pub(crate) shm: ShmSize,
     /// Parts of kubelet's and containerd's directories that are this pod's own; `None` for a container without a pod,
     /// which only who is root on the node can ask for.
     pub(crate) pod: Option<PodPlaces>,

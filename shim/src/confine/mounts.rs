@@ -1,6 +1,7 @@
 //! Mounts: what comes from the host has to be the pod's own part of kubelet's and containerd's directories, or allowed.
 
 use std::{
+    borrow::Cow,
     fs,
     os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
@@ -9,7 +10,7 @@ use std::{
 use curfew_config::Permission;
 use serde_json::{Value, json};
 
-use super::{Object, Refusal, Subject, malformed, plain_path};
+use super::{Object, Refusal, Subject, malformed, plain_path, shm};
 
 /// File systems that the sandbox makes itself.
 const OWN_KINDS: [&str; 8] = ["proc", "sysfs", "tmpfs", "devpts", "devtmpfs", "mqueue", "cgroup", "cgroup2"];
@@ -48,10 +49,14 @@ fn confine_one(mount: &mut Object, subject: &Subject<'_>) -> Result<(), Refusal>
     let mut options = options(mount)?;
     let is_bind = kind == "bind" || options.iter().any(|option| option == "bind" || option == "rbind");
     if !is_bind {
-        return match OWN_KINDS.contains(&kind.as_str()) {
-            true => Ok(()),
-            false => Err(Refusal::Never { what: format!("a mount of type {kind:?} at {target:?}") }),
-        };
+        if !OWN_KINDS.contains(&kind.as_str()) {
+            return Err(Refusal::Never { what: format!("a mount of type {kind:?} at {target:?}") });
+        }
+        if kind == "tmpfs" {
+            shm::confine_tmpfs(&target, &mut options, subject);
+            mount.insert("options".to_owned(), json!(options));
+        }
+        return Ok(());
     }
     check_source(&source, &target, subject)?;
     options.retain(|option| !TAKEN_OUT.contains(&option.as_str()));
@@ -99,15 +104,22 @@ fn is_pods_own(real: &Path, subject: &Subject<'_>) -> bool {
     if !pod.uid.is_empty() && real.starts_with(real_place(&mounts.kubelet).join("pods").join(&pod.uid)) {
         return true;
     }
-    mounts.containerd.iter().any(|dir| {
-        let Ok(below) = real.strip_prefix(real_place(dir)) else { return false };
-        // `<plugin>/sandboxes/<id>/…` and `<plugin>/containers/<id>/…`.
+    pods_own(real, subject).is_some()
+}
+
+/// The path below containerd's directory of what containerd has made for this pod, as `<plugin>/sandboxes/<id>/…` or
+/// `<plugin>/containers/<id>/…`; `None` for anything else.
+pub(super) fn pods_own<'a>(real: &'a Path, subject: &Subject<'_>) -> Option<Vec<Cow<'a, str>>> {
+    let pod = subject.pod.as_ref()?;
+    subject.policy.mounts.containerd.iter().find_map(|dir| {
+        let below = real.strip_prefix(real_place(dir)).ok()?;
         let parts: Vec<_> = below.components().map(|part| part.as_os_str().to_string_lossy()).collect();
-        match &parts[..] {
+        let is_own = match &parts[..] {
             [_, kind, id, _, ..] if kind == "sandboxes" => *id == pod.sandbox,
             [_, kind, id, _, ..] if kind == "containers" => *id == pod.container,
             _ => false,
-        }
+        };
+        is_own.then_some(parts)
     })
 }
 

@@ -24,7 +24,8 @@ fn confined_for(
     pod: Option<PodPlaces>,
 ) -> Result<Value, Refusal> {
     let Value::Object(mut spec) = spec else { panic!("{spec} is no object") };
-    confine(&mut spec, &Subject { policy, role, pod }).map(|_| Value::Object(spec))
+    let shm = ShmSize { bytes: policy.limits.shm_default, asked: false };
+    confine(&mut spec, &Subject { policy, role, shm, pod }).map(|_| Value::Object(spec))
 }
 
 fn of_pod(mounts: Value, policy: &NodePolicy) -> Result<Value, Refusal> {

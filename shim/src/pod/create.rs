@@ -1,10 +1,10 @@
 //! Create: from containerd's request to a container that waits for its Start.
 
+mod policy;
 pub(super) mod work;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use curfew_config::PodPolicy;
 use runsc_bridge::{ContainerId, ControlSocket};
 use tokio::sync::oneshot;
 
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     cgroup::Cgroup,
     command::{Create, Reply},
-    confine::{Subject, confine},
+    confine::{Subject, confine, resize_shm, shared_shm},
     error::Error,
     events::Event,
     lifecycle::{Effect, Trigger},
@@ -84,10 +84,13 @@ impl Pod {
         if let Some(image) = &request.restore_from {
             check_image(&request.id, image)?;
         }
-        self.decide_policy(&draft.annotations)?;
+        let shm = self.decide_policy(&draft.annotations)?;
         let pod = role.places(&request.id, &draft.annotations);
-        let subject = Subject { policy: &self.record.policy, role: &role, pod };
+        let subject = Subject { policy: &self.record.policy, role: &role, shm, pod };
         let asked = confine(draft.whole(), &subject)?;
+        if let Some(dir) = shared_shm(draft.whole(), &subject) {
+            resize_shm(&dir, shm.bytes).map_err(Error::system("setting the size of /dev/shm"))?;
+        }
         let spec = draft.write()?;
         let cgroup =
             Cgroup::planned(&spec.cgroups_path).map_err(Error::system("reading the cgroup mounts"))??;
@@ -107,11 +110,6 @@ impl Pod {
         let container = Container::creating(request, role, cgroup, ceilings);
         self.containers.insert(container.id.clone(), container);
         Ok(stdio)
-    }
-
-    /// The processes that a container of the pod can have at most.
-    pub(super) fn most_pids(&self) -> u64 {
-        self.record.pod_policy.as_ref().map_or(u64::MAX, |policy| policy.pids)
     }
 
     /// Refuses a logger where the node doesn't allow one.
@@ -144,20 +142,6 @@ impl Pod {
             return Err(Error::NoSandbox(self.record.sandbox.to_string()));
         }
         Ok(role)
-    }
-
-    /// The first Create decides what the whole pod gets, for its life.
-    fn decide_policy(&mut self, annotations: &BTreeMap<String, String>) -> Result<(), Error> {
-        if self.record.pod_policy.is_none() {
-            let annotations = annotations.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-            let policy = self.record.policy.for_pod(annotations)?;
-            refuse_unsupported(&policy)?;
-            for clamp in &policy.clamped {
-                log::warn!(pod = self.record.sandbox.as_str(); "{clamp}");
-            }
-            self.record.pod_policy = Some(policy);
-        }
-        Ok(())
     }
 
     /// Writes down where the container will be, before anything of it exists.
@@ -282,10 +266,4 @@ impl Pod {
             let _ = responder.send(Err(Error::NotFound { what: "container", id: id.to_string() }));
         }
     }
-}
-
-/// Refuses a pod for which a limit is set that nothing enforces yet: it must not believe that it has one.
-fn refuse_unsupported(policy: &PodPolicy) -> Result<(), Error> {
-    let set = policy.opt_in().into_iter().find(|(_, limit)| limit.is_some());
-    set.map_or(Ok(()), |(key, _)| Err(Error::LimitUnsupported(key)))
 }

@@ -1,0 +1,40 @@
+//! What the first Create decides for the whole pod.
+
+use std::collections::BTreeMap;
+
+use curfew_config::PodPolicy;
+
+use crate::{confine::ShmSize, error::Error, pod::Pod};
+
+impl Pod {
+    /// The first Create decides what the whole pod gets, for its life. Returns the part of it that goes into specs.
+    pub(super) fn decide_policy(&mut self, annotations: &BTreeMap<String, String>) -> Result<ShmSize, Error> {
+        if let Some(policy) = &self.record.pod_policy {
+            return Ok(shm_of(policy));
+        }
+        let annotations = annotations.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let policy = self.record.policy.for_pod(annotations)?;
+        refuse_unsupported(&policy)?;
+        for clamp in &policy.clamped {
+            log::warn!(pod = self.record.sandbox.as_str(); "{clamp}");
+        }
+        let shm = shm_of(&policy);
+        self.record.pod_policy = Some(policy);
+        Ok(shm)
+    }
+
+    /// The processes that a container of the pod can have at most.
+    pub(in crate::pod) fn most_pids(&self) -> u64 {
+        self.record.pod_policy.as_ref().map_or(u64::MAX, |policy| policy.pids)
+    }
+}
+
+fn shm_of(policy: &PodPolicy) -> ShmSize {
+    ShmSize { bytes: policy.shm, asked: policy.shm_asked }
+}
+
+/// Refuses a pod for which a limit is set that nothing enforces yet: it must not believe that it has one.
+fn refuse_unsupported(policy: &PodPolicy) -> Result<(), Error> {
+    let set = policy.opt_in().into_iter().find(|(_, limit)| limit.is_some());
+    set.map_or(Ok(()), |(key, _)| Err(Error::LimitUnsupported(key)))
+}
