@@ -8,7 +8,7 @@ use std::{
     process::{Child, Command},
 };
 
-use harness::{Code, Harness, Spec, machine, proc};
+use harness::{Code, Harness, Spec, cgroup, machine, proc};
 use serde_json::json;
 
 harness::on_curfew_alone![
@@ -19,8 +19,8 @@ harness::on_curfew_alone![
     containerds_own_cgroup_survives_a_delete,
 ];
 
-fn path_of(h: &Harness, id: &str) -> String {
-    format!("/curfew-test/{}/{id}", h.containerd.namespace())
+fn path_of(h: &Harness, id: &str) -> PathBuf {
+    cgroup::path(h.containerd.namespace(), id)
 }
 
 fn the_sandbox_and_its_gofer_are_in_the_containers_own_cgroup(h: &Harness) {
@@ -31,7 +31,7 @@ fn the_sandbox_and_its_gofer_are_in_the_containers_own_cgroup(h: &Harness) {
     for process in ours {
         let memory =
             process.cgroups.lines().find(|line| line.contains(":memory:") || line.starts_with("0::"));
-        assert!(memory.unwrap().ends_with(&path_of(h, "a")), "{process:#?}");
+        assert!(memory.unwrap().ends_with(&*path_of(h, "a").to_string_lossy()), "{process:#?}");
     }
     task.end().unwrap();
 }
@@ -84,7 +84,7 @@ fn freezer(path: &str) -> PathBuf {
 }
 
 fn a_cgroup_with_members_is_refused_for_any_container_of_a_pod(h: &Harness) {
-    let path = path_of(h, "canary");
+    let path = format!("/curfew-test/{}/canary", h.containerd.namespace());
     let canary = Canary::new(vec![freezer(&path)]);
     let taken = |spec: &mut serde_json::Value| spec["linux"]["cgroupsPath"] = json!(path);
     let error = h.try_create(Spec::sleeper().edit(taken)).unwrap_err();
@@ -97,12 +97,29 @@ fn a_cgroup_with_members_is_refused_for_any_container_of_a_pod(h: &Harness) {
 }
 
 fn a_cgroup_path_that_is_none_is_refused(h: &Harness) {
-    for path in ["/", "relative/path", "/a/../..", "a:b", "slice:prefix:name"] {
-        let error = h
-            .try_create(Spec::sleeper().edit(|spec| spec["linux"]["cgroupsPath"] = json!(path)))
-            .unwrap_err();
-        assert_eq!(error.code, Code::InvalidArgument, "{path}: {error}");
+    let refused = |path: &str| {
+        let with_path = Spec::sleeper().edit(|spec| spec["linux"]["cgroupsPath"] = json!(path));
+        let error = h.try_create(with_path).unwrap_err();
         assert!(error.message.contains("cgroupsPath"), "{error}");
+        error
+    };
+    for path in [
+        "/",
+        "relative/path",
+        "/a/../..",
+        "a:b",
+        "slice:prefix:name",
+        "a.slice:b:c:d",
+        "a.slice::c",
+        "a.slice:../b:c",
+    ] {
+        let error = refused(path);
+        assert_eq!(error.code, Code::InvalidArgument, "{path}: {error}");
+    }
+    if !cgroup::is_by_systemd() {
+        let error = refused("a.slice:b:c");
+        assert_eq!(error.code, Code::FailedPrecondition, "{error}");
+        assert!(error.message.contains("systemd"), "{error}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use harness::{Code, ExecSpec, Harness, Spec, Status, Task};
+use harness::{Code, ExecSpec, Harness, Spec, Status, Task, cgroup};
 use serde_json::{Value, json};
 
 harness::on_curfew_alone![
@@ -119,14 +119,13 @@ fn privileges_are_not_gained_where_the_pod_says_so(h: &Harness) {
 
 /// The directory of a controller's file in the sandbox's cgroup.
 fn cgroup_with(h: &Harness, id: &str, file: &str) -> PathBuf {
-    let own = format!("{}/{id}", h.containerd.namespace());
+    let own = cgroup::path(h.containerd.namespace(), id);
     let mut all = harness::machine::cgroups().into_iter();
     all.find(|dir| dir.ends_with(&own) && dir.join(file).exists()).unwrap_or_else(|| panic!("no {file}"))
 }
 
 fn limit(h: &Harness, id: &str, v1: &str, v2: &str) -> String {
-    let is_v2 = harness::machine::cgroup_roots().iter().all(|root| root.join("cgroup.controllers").exists());
-    let file = if is_v2 { v2 } else { v1 };
+    let file = if cgroup::is_v2() { v2 } else { v1 };
     fs::read_to_string(cgroup_with(h, id, file).join(file)).unwrap().trim().to_owned()
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use harness::{Event, ExecSpec, Harness, Spec, Task};
+use harness::{Event, ExecSpec, Harness, Spec, Task, cgroup};
 
 harness::on_both_runtimes![a_container_that_eats_its_memory_ends_with_an_event_before_its_exit];
 
@@ -17,6 +17,8 @@ harness::on_curfew_alone![
     a_container_that_is_killed_by_hand_has_no_such_event,
     a_sandbox_that_lost_a_process_for_want_of_memory_ends,
     a_container_over_its_own_limit_ends_and_its_sibling_runs_on,
+    a_container_that_runs_out_of_memory_is_soon_told_as_killed,
+    on_version_2_the_kernel_kills_a_sandbox_as_a_whole,
 ];
 
 const LIMIT: u64 = 128 << 20;
@@ -74,7 +76,8 @@ fn a_container_that_is_killed_by_hand_has_no_such_event(h: &Harness) {
 }
 
 fn memory_cgroup(h: &Harness, id: &str) -> PathBuf {
-    let is_its = |dir: &PathBuf| dir.ends_with(format!("{}/{id}", h.containerd.namespace()));
+    let path = cgroup::path(h.containerd.namespace(), id);
+    let is_its = |dir: &PathBuf| dir.ends_with(&path);
     let accounts =
         |dir: &PathBuf| ["memory.oom_control", "memory.events"].iter().any(|f| dir.join(f).exists());
     harness::machine::cgroups().into_iter().find(|dir| is_its(dir) && accounts(dir)).unwrap()
@@ -129,4 +132,43 @@ fn a_container_over_its_own_limit_ends_and_its_sibling_runs_on(h: &Harness) {
     let ended = ["/tasks/create", "/tasks/start", "/tasks/oom", "/tasks/exit", "/tasks/delete"];
     assert_eq!(topics(&seen, "growing"), ended);
     assert!(!topics(&seen, "sibling").contains(&"/tasks/oom".to_owned()));
+}
+
+/// When the kernel first had no more memory to give to the cgroup in this directory: on version 2 when it killed, on
+/// version 1, which counts no kills that late, when the limit was reached.
+fn ran_out(directory: PathBuf) -> Option<Instant> {
+    let rose = || {
+        let of = |file: &str| fs::read_to_string(directory.join(file));
+        if cgroup::is_v2() {
+            // systemd removes a scope that is empty: nothing but the kernel's kill empties this one.
+            return of("memory.events").map_or(true, |text| !text.contains("oom_kill 0\n"));
+        }
+        of("memory.failcnt").is_ok_and(|text| text.trim() != "0")
+    };
+    harness::rpc::poll(ENDS_WITHIN, || rose().then(Instant::now))
+}
+
+fn a_container_that_runs_out_of_memory_is_soon_told_as_killed(h: &Harness) {
+    let task = h.start(Spec::new(EATER).memory(LIMIT));
+    let directory = memory_cgroup(h, task.id());
+    let looking = std::thread::spawn(|| ran_out(directory));
+    oom_killed(&task);
+    let told = Instant::now();
+    let ran_out = looking.join().unwrap().unwrap();
+    let limit = Duration::from_secs(if cgroup::is_v2() { 2 } else { 5 });
+    let took = told.saturating_duration_since(ran_out);
+    assert!(took < limit, "{took:?}");
+    task.delete().unwrap();
+}
+
+fn on_version_2_the_kernel_kills_a_sandbox_as_a_whole(h: &Harness) {
+    let pod = h.pod_of_two();
+    match cgroup::of_process(pod.pause.pid(), "memory.oom.group") {
+        Some(directory) => {
+            let group = fs::read_to_string(directory.join("memory.oom.group")).unwrap();
+            assert_eq!(group, "1\n", "{}", directory.display());
+        }
+        None => assert!(!cgroup::is_v2()),
+    }
+    pod.delete();
 }

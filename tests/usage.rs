@@ -3,17 +3,17 @@
 
 use std::{
     fs,
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
 use containerd_shim_protos::{
     api::{StatsRequest, UpdateTaskRequest},
-    cgroups::metrics::Metrics,
+    cgroups::metrics::Metrics as V1,
+    cgroups_v2::metrics::Metrics as V2,
     protobuf::{Message, well_known_types::any::Any},
 };
 use harness::{
-    Code, ExecSpec, Harness, RpcError, Signal, Spec, Task, machine,
+    Code, ExecSpec, Harness, RpcError, Signal, Spec, Task, cgroup,
     rpc::poll,
     shim::{Shim, limit},
 };
@@ -25,19 +25,43 @@ harness::on_curfew_alone![
     an_update_that_makes_no_sense_is_refused_and_changes_nothing,
 ];
 
-/// The figures of version 1, which is what the machine has.
-fn figures(task: &Task) -> Metrics {
+/// What both versions' figures have.
+#[derive(Debug)]
+struct Figures {
+    cpu_ns: u64,
+    memory: u64,
+    memory_limit: u64,
+    pids: u64,
+}
+
+fn figures(task: &Task) -> Figures {
     let shim = Shim::of(task.containerd(), task.id()).unwrap();
     let request = StatsRequest { id: task.id().into(), ..StatsRequest::default() };
     let asked = Instant::now();
     let stats = shim.tasks().stats(limit(), &request).unwrap().stats.unwrap();
     assert!(asked.elapsed() < Duration::from_secs(1));
+    if cgroup::is_v2() {
+        assert_eq!(stats.type_url, "io.containerd.cgroups.v2.Metrics");
+        let found = V2::parse_from_bytes(&stats.value).unwrap();
+        return Figures {
+            cpu_ns: found.cpu.usage_usec * 1000,
+            memory: found.memory.usage,
+            memory_limit: found.memory.usage_limit,
+            pids: found.pids.current,
+        };
+    }
     assert_eq!(stats.type_url, "io.containerd.cgroups.v1.Metrics");
-    Metrics::parse_from_bytes(&stats.value).unwrap()
+    let found = V1::parse_from_bytes(&stats.value).unwrap();
+    Figures {
+        cpu_ns: found.cpu.usage.total,
+        memory: found.memory.usage.usage,
+        memory_limit: found.memory.usage.limit,
+        pids: found.pids.current,
+    }
 }
 
 fn cpu(task: &Task) -> u64 {
-    figures(task).cpu.usage.total
+    figures(task).cpu_ns
 }
 
 fn stats_grow_with_what_the_container_does_and_stay_until_delete(h: &Harness) {
@@ -45,11 +69,14 @@ fn stats_grow_with_what_the_container_does_and_stay_until_delete(h: &Harness) {
     let before = cpu(&task);
     poll(Duration::from_secs(5), || (cpu(&task) > before + 200_000_000).then_some(())).unwrap();
     let running = figures(&task);
-    assert!(running.memory.usage.usage > 1 << 20, "{running:?}");
-    assert!(running.pids.current >= 2, "{running:?}");
+    assert!(running.memory > 1 << 20, "{running:?}");
+    assert!(running.pids >= 2, "{running:?}");
     task.kill(Signal::SIGKILL).unwrap();
     task.wait().unwrap();
-    assert!(cpu(&task) >= running.cpu.usage.total);
+    // systemd removes a scope once it is empty, and the figures go with it.
+    if !cgroup::is_by_systemd() {
+        assert!(cpu(&task) >= running.cpu_ns);
+    }
     task.delete().unwrap();
 }
 
@@ -77,27 +104,37 @@ fn update(task: &Task, resources: &str) -> Result<(), RpcError> {
     Ok(())
 }
 
-fn file(h: &Harness, id: &str, controller: &str, name: &str) -> String {
-    let roots = machine::cgroup_roots();
-    let root: &PathBuf = roots.iter().find(|root| root.ends_with(controller)).unwrap();
-    let path = root.join("curfew-test").join(h.containerd.namespace()).join(id).join(name);
-    fs::read_to_string(path).unwrap().trim().to_owned()
+/// A file of the sandbox's cgroup, of which the first name is version 1's and the second version 2's.
+fn file(task: &Task, [v1, v2]: [&str; 2]) -> String {
+    let name = if cgroup::is_v2() { v2 } else { v1 };
+    let directory = cgroup::of_process(task.pid(), name).unwrap_or_else(|| panic!("no {name}"));
+    fs::read_to_string(directory.join(name)).unwrap().trim().to_owned()
+}
+
+const MEMORY: [&str; 2] = ["memory.limit_in_bytes", "memory.max"];
+const QUOTA: [&str; 2] = ["cpu.cfs_quota_us", "cpu.max"];
+const SHARES: [&str; 2] = ["cpu.shares", "cpu.weight"];
+const PIDS: [&str; 2] = ["pids.max", "pids.max"];
+
+/// A quota as the version writes it.
+fn quota(us: u64) -> String {
+    if cgroup::is_v2() { format!("{us} 100000") } else { us.to_string() }
 }
 
 fn an_update_is_found_in_the_sandboxs_cgroup(h: &Harness) {
     let task = h.start(Spec::sleeper().id("u"));
     update(&task, r#"{"memory":{"limit":536870912},"cpu":{"quota":50000,"period":100000,"shares":512}}"#)
         .unwrap();
-    assert_eq!(file(h, "u", "memory", "memory.limit_in_bytes"), "536870912");
-    assert_eq!(file(h, "u", "cpu", "cpu.cfs_quota_us"), "50000");
-    assert_eq!(file(h, "u", "cpu", "cpu.shares"), "512");
-    assert_eq!(figures(&task).memory.usage.limit, 536_870_912);
+    assert_eq!(file(&task, MEMORY), "536870912");
+    assert_eq!(file(&task, QUOTA), quota(50_000));
+    assert_eq!(file(&task, SHARES), if cgroup::is_v2() { "20" } else { "512" });
+    assert_eq!(figures(&task).memory_limit, 536_870_912);
     // Never above the node's own limits, of which the host's count of processes is none.
-    let before = file(h, "u", "pids", "pids.max");
+    let before = file(&task, PIDS);
     update(&task, r#"{"memory":{"limit":-1},"cpu":{"quota":-1},"pids":{"limit":3}}"#).unwrap();
-    assert_eq!(file(h, "u", "memory", "memory.limit_in_bytes"), (2_u64 << 30).to_string());
-    assert_eq!(file(h, "u", "cpu", "cpu.cfs_quota_us"), "200000");
-    assert_eq!(file(h, "u", "pids", "pids.max"), before);
+    assert_eq!(file(&task, MEMORY), (2_u64 << 30).to_string());
+    assert_eq!(file(&task, QUOTA), quota(200_000));
+    assert_eq!(file(&task, PIDS), before);
     let exec =
         task.exec(&ExecSpec::new(["sh", "-c", "sleep 1 & sleep 1 & sleep 1 & wait; echo forked"])).unwrap();
     exec.start().unwrap();
@@ -109,7 +146,7 @@ fn an_update_is_found_in_the_sandboxs_cgroup(h: &Harness) {
 
 fn an_update_that_makes_no_sense_is_refused_and_changes_nothing(h: &Harness) {
     let task = h.start(Spec::sleeper().id("u"));
-    let before = file(h, "u", "cpu", "cpu.shares");
+    let before = file(&task, SHARES);
     for resources in [
         r#"{"memory":{"limit":-5}}"#,
         r#"{"memory":{"limit":1}}"#,
@@ -123,6 +160,6 @@ fn an_update_that_makes_no_sense_is_refused_and_changes_nothing(h: &Harness) {
         let error = update(&task, resources).unwrap_err();
         assert_eq!(error.code, Code::InvalidArgument, "{resources}: {error}");
     }
-    assert_eq!(file(h, "u", "cpu", "cpu.shares"), before);
+    assert_eq!(file(&task, SHARES), before);
     task.end().unwrap();
 }

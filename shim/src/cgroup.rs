@@ -14,7 +14,7 @@ use std::{
 };
 
 pub(crate) use self::layout::CgroupPathError;
-use self::layout::{own_directories, planned_directories};
+use self::layout::{PlannedPath, is_unified, own_directories};
 use crate::process::PidFd;
 use serde::{Deserialize, Serialize};
 
@@ -24,20 +24,59 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// The parent of the cgroups that we choose ourselves. It goes with the last of them.
 pub(crate) const OWN_PARENT: &str = "curfew";
 
+/// Where systemd is pid 1, this directory exists (sd_booted(3)).
+const SYSTEMD: &str = "/run/systemd/system";
+
 /// A cgroup: its directory in every hierarchy that has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Cgroup {
     directories: Vec<PathBuf>,
+    /// Whether it is a scope of systemd's, which runsc asks systemd for and which systemd removes once it is empty.
+    #[serde(default)]
+    by_systemd: bool,
+}
+
+/// CPU time for each period, both in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CpuQuota {
+    pub(crate) quota: u64,
+    pub(crate) period: u64,
+}
+
+impl CpuQuota {
+    /// What a directory of version 1 has; `None` without a limit.
+    fn read(directory: &Path) -> Option<Self> {
+        let number = |file| fs::read_to_string(directory.join(file)).ok()?.trim().parse().ok();
+        // -1 is none.
+        Some(Self { quota: number("cpu.cfs_quota_us")?, period: number("cpu.cfs_period_us")? })
+    }
+
+    /// By the share of a CPU.
+    pub(crate) fn compare(&self, other: &Self) -> std::cmp::Ordering {
+        let share = |a: &Self, b: &Self| u128::from(a.quota) * u128::from(b.period);
+        share(self, other).cmp(&share(other, self))
+    }
 }
 
 impl Cgroup {
     /// The cgroup that runsc will make for `cgroups_path`, as the spec gives it.
     ///
     /// # Errors
-    /// A relative path, the root itself, or one that leaves the tree; or the mounts cannot be read.
+    /// A relative path, the root itself, or one that leaves the tree; systemd's form where systemd cannot be used; or
+    /// the mounts cannot be read.
     pub(crate) fn planned(cgroups_path: &str) -> io::Result<Result<Self, CgroupPathError>> {
         let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
-        Ok(planned_directories(&mountinfo, cgroups_path).map(|directories| Self { directories }))
+        Ok(PlannedPath::parse(cgroups_path).and_then(|path| {
+            let by_systemd = matches!(path, PlannedPath::Systemd(_));
+            let refused = |only| CgroupPathError::NoSystemd { path: cgroups_path.to_owned(), only };
+            if by_systemd && !is_unified(&mountinfo) {
+                return Err(refused("on cgroups version 2 alone"));
+            }
+            if by_systemd && !Path::new(SYSTEMD).is_dir() {
+                return Err(refused("where systemd runs"));
+            }
+            Ok(Self { directories: path.directories(&mountinfo), by_systemd })
+        }))
     }
 
     /// The cgroup that process `pid` is in, apart from directories that this process is in too.
@@ -45,7 +84,22 @@ impl Cgroup {
         let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
         let ours = fs::read_to_string("/proc/self/cgroup")?;
         let memberships = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
-        Ok(Self { directories: own_directories(&mountinfo, &memberships, &ours) })
+        Ok(Self { directories: own_directories(&mountinfo, &memberships, &ours), by_systemd: false })
+    }
+
+    /// Whether it is a scope of systemd's.
+    pub(crate) fn is_by_systemd(&self) -> bool {
+        self.by_systemd
+    }
+
+    /// Has the kernel kill all members together if it kills one for want of memory: a sandbox that has lost one of its
+    /// processes is of no use, and may hang. Version 1 has no such thing.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub(crate) fn end_together_when_out_of_memory(&self) -> io::Result<()> {
+        const FILE: &str = "memory.oom.group";
+        self.directory_with(FILE).map_or(Ok(()), |directory| write_control(&directory.join(FILE), "1"))
     }
 
     /// This cgroup and `other`, each directory once.
@@ -72,10 +126,17 @@ impl Cgroup {
             .map(|parent| Self { directories: vec![parent.to_owned()] })
     }
 
+    /// The CPU quota that the cgroups above this one leave it, on version 1, where the kernel refuses a higher one. The
+    /// cgroup itself needn't exist.
+    pub(crate) fn quota_above(&self) -> Option<CpuQuota> {
+        let above = self.directories.iter().flat_map(|directory| directory.ancestors().skip(1));
+        above.filter_map(CpuQuota::read).min_by(CpuQuota::compare)
+    }
+
     /// A cgroup that is no more than these directories.
     #[cfg(test)]
     pub(crate) fn of_directories(directories: Vec<PathBuf>) -> Self {
-        Self { directories }
+        Self { directories, by_systemd: false }
     }
 
     /// Whether any process is a member.
@@ -190,5 +251,29 @@ fn remove_tree(directory: &Path) -> io::Result<()> {
     match fs::remove_dir(directory) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_quota_above_a_cgroup_counts_and_its_own_does_not() {
+        let root = tempfile::tempdir().unwrap();
+        let of = |path: &str, quota: &str| {
+            let directory = root.path().join(path);
+            fs::create_dir_all(&directory).unwrap();
+            crate::durable::replace(&directory.join("cpu.cfs_quota_us"), quota.as_bytes()).unwrap();
+            crate::durable::replace(&directory.join("cpu.cfs_period_us"), b"100000\n").unwrap();
+        };
+        let cgroup = Cgroup::of_directories(vec![root.path().join("a/b/c")]);
+        assert_eq!(cgroup.quota_above(), None);
+        of("a", "-1\n");
+        of("a/b/c", "1000\n");
+        assert_eq!(cgroup.quota_above(), None);
+        of("a", "50000\n");
+        of("a/b", "70000\n");
+        assert_eq!(cgroup.quota_above(), Some(CpuQuota { quota: 50_000, period: 100_000 }));
     }
 }

@@ -22,8 +22,11 @@ use thiserror::Error;
 
 use crate::pod::group::Role;
 
-pub(crate) use self::shm::{ShmSize, resize as resize_shm, shared_shm};
-pub(crate) use self::{limits::AskedLimits, privileges::exec_capabilities};
+pub(crate) use self::{
+    limits::{AskedLimits, hold_below_pod},
+    privileges::exec_capabilities,
+    shm::{ShmSize, resize as resize_shm, shared_shm},
+};
 
 type Object = Map<String, Value>;
 

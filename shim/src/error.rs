@@ -103,7 +103,7 @@ impl Error {
             Self::Id(_)
             | Self::NoCheckpoint { .. }
             | Self::Bundle(_)
-            | Self::CgroupPath(_)
+            | Self::CgroupPath(CgroupPathError::Malformed(_))
             | Self::Process(_)
             | Self::ProcessType(_)
             | Self::TerminalSize(_)
@@ -137,6 +137,7 @@ impl Error {
             | Self::Phase { .. }
             | Self::Expired { .. }
             | Self::NoSandbox(_)
+            | Self::CgroupPath(CgroupPathError::NoSystemd { .. })
             | Self::CgroupInUse { .. } => Code::FailedPrecondition,
             Self::Runsc(error) => code_of_runsc(error.kind),
             Self::Resources(error) => code_of_resources(error),

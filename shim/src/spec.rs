@@ -170,6 +170,11 @@ impl Draft {
         Ok(Self { parsed, annotations, cgroups_path })
     }
 
+    /// Where the container's cgroup is to be.
+    pub(crate) fn cgroups_path(&self) -> &str {
+        &self.cgroups_path
+    }
+
     /// The whole of it, to be changed.
     pub(crate) fn whole(&mut self) -> &mut Object {
         &mut self.parsed.whole

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::Stdio;
+use crate::{Runtime, Stdio, cgroup};
 
 /// A container to be: its OCI spec, image, stdio and id.
 #[derive(Debug, Clone)]
@@ -153,11 +153,11 @@ impl Spec {
     }
 
     /// The spec as it goes to containerd.
-    pub(crate) fn finish(&self, namespace: &str, id: &str) -> Value {
+    pub(crate) fn finish(&self, runtime: Runtime, namespace: &str, id: &str) -> Value {
         let mut json = self.json.clone();
         let linux = &mut json["linux"];
         if linux.is_object() && linux["cgroupsPath"].is_null() {
-            linux["cgroupsPath"] = json!(format!("/curfew-test/{namespace}/{id}"));
+            linux["cgroupsPath"] = json!(cgroup::spec_path(runtime, namespace, id));
         }
         json
     }

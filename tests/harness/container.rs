@@ -38,7 +38,7 @@ impl Containerd {
         let id = spec.id.clone().unwrap_or_else(next_id);
         let image = self.image(spec.image)?;
         let rootfs = self.prepare(spec.image, &id)?;
-        let oci = spec.finish(self.namespace(), &id);
+        let oci = spec.finish(runtime, self.namespace(), &id);
         let pod = spec.pod.clone().filter(|_| self.records_pods());
         if pod.as_ref() == Some(&id) {
             self.record_pod(&id, runtime)?;

@@ -9,7 +9,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 
 use crate::rpc::poll;
-use crate::{machine, proc};
+use crate::{cgroup, machine, proc};
 
 /// The file in a test's directory whose lock its test holds.
 pub(crate) const OWNER: &str = "owner";
@@ -61,6 +61,7 @@ pub fn end_all(dir: &Path, namespace: &str) {
     for mount in machine::mounts().iter().rev().filter(|mount| mount.is_below(dir)) {
         let _ = umount2(&mount.point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
     }
+    cgroup::end_slice(namespace);
     // The children come after their parents in a sorted set.
     for cgroup in machine::cgroups().iter().rev() {
         if cgroup.components().any(|part| part.as_os_str() == namespace) {

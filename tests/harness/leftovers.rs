@@ -10,7 +10,7 @@ use containerd_client::services::v1 as api;
 
 use crate::machine::{self, Things};
 use crate::rpc::{RpcError, poll};
-use crate::{Containerd, janitor, proc};
+use crate::{Containerd, cgroup, janitor, proc};
 
 /// How long after a test its last processes may take to go.
 pub const SETTLE_LIMIT: Duration = Duration::from_secs(2);
@@ -61,6 +61,7 @@ impl Snapshot {
         let mut cgroups = self.new_cgroups(namespace);
         cgroups.retain(|path| !janitor::is_another_test_s(path, namespace));
         list(&mut report, "cgroup", cgroups);
+        list(&mut report, "scope", cgroup::scopes(namespace));
         list(&mut report, "socket", sockets(dir, namespace));
         list(&mut report, "socket", new(shim_sockets(), &self.shim_sockets));
         list(&mut report, "state of curfew", state_entries(containerd));
@@ -84,7 +85,7 @@ impl Snapshot {
 
     /// New ones anywhere, but for the parents that a runtime makes on the way to its own.
     fn new_cgroups(&self, namespace: &str) -> Things {
-        let parents = ["curfew-test".to_owned(), format!("curfew-test/{namespace}")];
+        let parents = cgroup::parents(namespace);
         let all = machine::cgroups();
         let new = all.difference(&self.cgroups);
         let new = new.filter(|path| !parents.iter().any(|parent| path.ends_with(parent)));

@@ -32,6 +32,7 @@
 
 pub mod bundle;
 pub mod calls;
+pub mod cgroup;
 pub mod checkpoint;
 pub mod container;
 pub mod containerd;

@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use super::SandboxPaths;
+use super::{CreateCall, SandboxPaths};
 use crate::{ContainerId, Kind, RunscError};
 
 /// Flags that an operator may add. The ones missing here are ours to set, or would open the host to the guest.
@@ -119,12 +119,17 @@ pub(super) fn global(settings: &Settings, paths: &SandboxPaths, log: BorrowedFd<
     argv
 }
 
-pub(super) fn create(bundle: &Path, console_socket: Option<&Path>, container: &ContainerId) -> Vec<OsString> {
-    let mut argv = vec!["create".into(), "--bundle".into(), bundle.into()];
-    if let Some(socket) = console_socket {
+pub(super) fn create(call: &CreateCall<'_>) -> Vec<OsString> {
+    let mut argv = Vec::new();
+    if call.systemd_cgroup {
+        // Global, so before the verb. runsc would guess it from the path's form.
+        argv.push(flag("systemd-cgroup", "true"));
+    }
+    argv.extend(["create".into(), "--bundle".into(), call.bundle.into()]);
+    if let Some(socket) = call.console_socket {
         argv.extend(["--console-socket".into(), socket.into()]);
     }
-    argv.push(container.as_str().into());
+    argv.push(call.container.as_str().into());
     argv
 }
 
@@ -195,9 +200,15 @@ mod tests {
     #[test]
     fn verbs_name_the_container_last() {
         let id = ContainerId::new("c1").unwrap();
-        assert_eq!(joined(create(Path::new("/b"), None, &id)), "create --bundle /b c1");
-        let socket = Some(Path::new("/s"));
-        assert_eq!(joined(create(Path::new("/b"), socket, &id)), "create --bundle /b --console-socket /s c1");
+        let call = |console_socket, systemd_cgroup| {
+            let (bundle, limit) = (Path::new("/b"), std::time::Duration::ZERO);
+            let call =
+                CreateCall { container: &id, bundle, stdio: None, console_socket, systemd_cgroup, limit };
+            joined(create(&call))
+        };
+        assert_eq!(call(None, false), "create --bundle /b c1");
+        assert_eq!(call(Some(Path::new("/s")), false), "create --bundle /b --console-socket /s c1");
+        assert_eq!(call(None, true), "--systemd-cgroup=true create --bundle /b c1");
         assert_eq!(joined(start(&id)), "start c1");
         assert_eq!(joined(delete(&id)), "delete --force c1");
         let image = Path::new("/i");

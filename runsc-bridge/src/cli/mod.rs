@@ -72,6 +72,8 @@ pub struct CreateCall<'a> {
     /// Where the terminal's outer side is sent, for a container with a terminal: at `create` for a root container, at
     /// `start` for another.
     pub console_socket: Option<&'a Path>,
+    /// Whether the spec's `cgroupsPath` is `slice:prefix:name`, a scope to ask systemd for.
+    pub systemd_cgroup: bool,
     /// How long the call may take.
     pub limit: Duration,
 }
@@ -126,7 +128,7 @@ impl Cli {
     /// # Errors
     /// What runsc said, with its [`Kind`]. Whatever runsc had started by then may still run: the caller owns cleaning.
     pub async fn create(&self, call: CreateCall<'_>) -> Result<(), RunscError> {
-        let args = args::create(call.bundle, call.console_socket, call.container);
+        let args = args::create(&call);
         self.run("create", call.container, args, call.stdio, call.limit).await
     }
 

@@ -4,10 +4,16 @@ use std::path::{Component, Path, PathBuf};
 
 use thiserror::Error;
 
-/// A cgroup path that names no cgroup which could be a sandbox's own.
+/// A cgroup path for which no sandbox can be made.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("cgroupsPath {0:?} is neither an absolute path below the root nor slice:prefix:name")]
-pub(crate) struct CgroupPathError(String);
+pub(crate) enum CgroupPathError {
+    /// It names no cgroup which could be a sandbox's own.
+    #[error("cgroupsPath {0:?} is neither an absolute path below the root nor slice:prefix:name")]
+    Malformed(String),
+    /// It is systemd's form where runsc cannot use it.
+    #[error("cgroupsPath {path:?} asks for systemd's cgroup driver, which works {only}: use cgroupfs's")]
+    NoSystemd { path: String, only: &'static str },
+}
 
 /// One mounted hierarchy: where it is, and the part of the tree that the mount shows.
 struct Hierarchy {
@@ -41,33 +47,64 @@ fn is_below_root(path: &Path) -> bool {
     below.peek().is_some() && below.all(|c| matches!(c, Component::Normal(_)))
 }
 
-/// The directories that runsc will make for a spec's `cgroupsPath`.
-pub(super) fn planned_directories(
-    mountinfo: &str,
-    cgroups_path: &str,
-) -> Result<Vec<PathBuf>, CgroupPathError> {
-    let malformed = || CgroupPathError(cgroups_path.to_owned());
-    let path = match cgroups_path.split(':').collect::<Vec<_>>()[..] {
-        [path] if path.starts_with('/') => PathBuf::from(path.trim_start_matches('/')),
-        [slice, prefix, name] => systemd_scope(slice, prefix, name).ok_or_else(malformed)?,
-        _ => return Err(malformed()),
-    };
-    if !is_below_root(&path) {
-        return Err(malformed());
+/// Whose cgroup a spec's `cgroupsPath` is, and where below a hierarchy's root.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum PlannedPath {
+    /// A directory that runsc makes.
+    Cgroupfs(PathBuf),
+    /// A scope that runsc asks systemd for.
+    Systemd(PathBuf),
+}
+
+impl PlannedPath {
+    pub(super) fn parse(cgroups_path: &str) -> Result<Self, CgroupPathError> {
+        let malformed = || CgroupPathError::Malformed(cgroups_path.to_owned());
+        match cgroups_path.split(':').collect::<Vec<_>>()[..] {
+            [path] if path.starts_with('/') => {
+                let path = PathBuf::from(path.trim_start_matches('/'));
+                if is_below_root(&path) { Ok(Self::Cgroupfs(path)) } else { Err(malformed()) }
+            }
+            [slice, prefix, name] => {
+                systemd_scope(slice, prefix, name).map(Self::Systemd).ok_or_else(malformed)
+            }
+            _ => Err(malformed()),
+        }
     }
-    Ok(hierarchies(mountinfo).into_iter().map(|(_, h)| h.mount_point.join(&path)).collect())
+
+    /// The directories that there will be in the mounted hierarchies.
+    pub(super) fn directories(&self, mountinfo: &str) -> Vec<PathBuf> {
+        let (Self::Cgroupfs(path) | Self::Systemd(path)) = self;
+        hierarchies(mountinfo).into_iter().map(|(_, h)| h.mount_point.join(path)).collect()
+    }
+}
+
+/// Whether cgroups are version 2 alone, told as runsc tells it.
+pub(super) fn is_unified(mountinfo: &str) -> bool {
+    let root = Path::new("/sys/fs/cgroup");
+    hierarchies(mountinfo)
+        .iter()
+        .any(|(names, hierarchy)| hierarchy.mount_point == root && names.iter().all(String::is_empty))
 }
 
 /// Where systemd puts the scope `prefix-name` of a slice: `a-b.slice` lies in `a.slice` (systemd.slice(5)).
 fn systemd_scope(slice: &str, prefix: &str, name: &str) -> Option<PathBuf> {
+    if ![slice, prefix, name].into_iter().all(is_part_of_unit_name) {
+        return None;
+    }
     let slices = slice.strip_suffix(".slice")?;
     let mut path = PathBuf::new();
     let ends = slices.match_indices('-').map(|(end, _)| end).chain([slices.len()]);
     for end in ends.filter(|_| slices != "-") {
-        path.push(format!("{}.slice", slices.get(..end).filter(|start| !start.is_empty())?));
+        let start = slices.get(..end).filter(|start| !start.is_empty() && !start.ends_with('-'))?;
+        path.push(format!("{start}.slice"));
     }
-    let scope = if prefix.is_empty() { format!("{name}.scope") } else { format!("{prefix}-{name}.scope") };
-    (!name.is_empty() && !scope.contains('/')).then(|| path.join(scope))
+    Some(path.join(format!("{prefix}-{name}.scope")))
+}
+
+/// Whether systemd takes `text` in a unit's name (systemd.unit(5)), and it climbs nowhere as a path.
+fn is_part_of_unit_name(text: &str) -> bool {
+    let may_be = |c: char| c.is_ascii_alphanumeric() || "-_.\\@".contains(c);
+    !text.is_empty() && text.chars().all(may_be) && !text.contains("..")
 }
 
 /// The directories of a process's cgroup that `ours`, our own `/proc/self/cgroup`, doesn't name.
@@ -111,44 +148,68 @@ mod tests {
         directories.iter().map(|d| d.display().to_string()).collect()
     }
 
+    fn planned(mountinfo: &str, cgroups_path: &str) -> Vec<String> {
+        paths(PlannedPath::parse(cgroups_path).unwrap().directories(mountinfo))
+    }
+
     #[test]
     fn a_planned_cgroup_has_a_directory_in_every_hierarchy() {
         assert_eq!(
-            paths(planned_directories(HYBRID, "/pods/a").unwrap()),
+            planned(HYBRID, "/pods/a"),
             ["/sys/fs/cgroup/cpu/pods/a", "/sys/fs/cgroup/systemd/pods/a", "/sys/fs/cgroup/unified/pods/a"]
         );
-        assert_eq!(paths(planned_directories(UNIFIED, "/pods/a").unwrap()), ["/sys/fs/cgroup/pods/a"]);
+        assert_eq!(planned(UNIFIED, "/pods/a"), ["/sys/fs/cgroup/pods/a"]);
     }
 
     #[test]
     fn a_systemd_path_is_where_systemd_puts_the_scope() {
         assert_eq!(
-            paths(planned_directories(UNIFIED, "kubepods-burstable-pod1.slice:cri-containerd:a").unwrap()),
+            planned(UNIFIED, "kubepods-burstable-pod1_2.slice:cri-containerd:a"),
             [
-                "/sys/fs/cgroup/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1.slice/cri-containerd-a.scope"
+                "/sys/fs/cgroup/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice/cri-containerd-a.scope"
             ]
         );
-        assert_eq!(paths(planned_directories(UNIFIED, "-.slice::a").unwrap()), ["/sys/fs/cgroup/a.scope"]);
+        assert_eq!(planned(UNIFIED, "-.slice:x:a"), ["/sys/fs/cgroup/x-a.scope"]);
     }
 
     #[test]
     fn the_root_cgroup_and_what_leaves_the_tree_are_refused() {
-        for path in [
-            "/",
-            "",
-            "/..",
-            "/a/../..",
-            "//",
-            "relative",
-            "a:b",
-            "a:b:c",
-            "-a.slice:b:c",
-            "a.slice:b:",
-            "a.slice:../b:c",
-        ] {
-            assert!(planned_directories(HYBRID, path).is_err(), "{path:?}");
+        for path in ["/", "", "/..", "/a/../..", "//", "relative"] {
+            assert_eq!(PlannedPath::parse(path), Err(CgroupPathError::Malformed(path.to_owned())));
         }
         assert!(joined_directories(HYBRID, "2:cpu,cpuacct:/\n0::/\n").is_empty());
+    }
+
+    #[test]
+    fn a_systemd_path_that_names_no_scope_of_a_slice_is_refused() {
+        for path in [
+            "a:b",
+            "a:b:c",
+            "a.slice:b",
+            "a.slice:b:c:d",
+            "a.slice:b:",
+            "a.slice::c",
+            ":b:c",
+            ".slice:b:c",
+            "-a.slice:b:c",
+            "a-.slice:b:c",
+            "a--b.slice:c:d",
+            "--.slice:b:c",
+            "a.slice:../b:c",
+            "a.slice:b:..",
+            "...slice:b:c",
+            "a/b.slice:c:d",
+            "/a.slice:b:c",
+            "a.slice:b:c d",
+        ] {
+            assert_eq!(PlannedPath::parse(path), Err(CgroupPathError::Malformed(path.to_owned())));
+        }
+    }
+
+    #[test]
+    fn only_version_2_alone_is_unified() {
+        assert!(is_unified(UNIFIED));
+        assert!(!is_unified(HYBRID));
     }
 
     #[test]

@@ -4,7 +4,10 @@ use curfew_config::NodePolicy;
 use serde_json::{Value, json};
 
 use super::{Object, Refusal, malformed, object_mut};
-use crate::resources::{PERIOD, most_quota};
+use crate::{
+    cgroup::CpuQuota,
+    resources::{PERIOD, most_quota},
+};
 
 /// The host's count of a sandbox's processes and threads for each of the guest's, and for the sandbox itself: far above
 /// what the limit inside lets the guest reach, since at this one the sandbox dies.
@@ -41,6 +44,18 @@ pub(super) fn confine(spec: &mut Object, policy: &NodePolicy) -> Result<AskedLim
     Ok(AskedLimits { pids: asked_pids, memory: asked_memory })
 }
 
+/// Cuts CPU to what a pod's own cgroup leaves: without a quota a container may have all of it.
+pub(crate) fn hold_below_pod(spec: &mut Object, pod: CpuQuota) -> Result<(), Refusal> {
+    let cpu = object_mut(object_mut(object_mut(spec, "linux")?, "resources")?, "cpu")?;
+    let number = |key| cpu.get(key).and_then(Value::as_u64);
+    let asked = number("quota").zip(number("period")).map(|(quota, period)| CpuQuota { quota, period });
+    if asked.is_none_or(|asked| asked.compare(&pod).is_gt()) {
+        cpu.insert("quota".to_owned(), json!(pod.quota));
+        cpu.insert("period".to_owned(), json!(pod.period));
+    }
+    Ok(())
+}
+
 /// A number above zero; absent, zero and negative ones are no limit.
 fn positive(parent: &Object, key: &str, name: &str) -> Result<Option<u64>, Refusal> {
     match parent.get(key) {
@@ -51,5 +66,27 @@ fn positive(parent: &Object, key: &str, name: &str) -> Result<Option<u64>, Refus
             (None, None) => Err(malformed(name)),
         },
         Some(_) => Err(malformed(name)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_is_never_above_what_the_pods_cgroup_leaves() {
+        let held = |cpu: Value| {
+            let Value::Object(mut spec) = json!({ "linux": { "resources": { "cpu": cpu } } }) else {
+                panic!()
+            };
+            hold_below_pod(&mut spec, CpuQuota { quota: 50_000, period: 100_000 }).unwrap();
+            let cpu = &spec["linux"]["resources"]["cpu"];
+            (cpu["quota"].as_u64().unwrap(), cpu["period"].as_u64().unwrap())
+        };
+        assert_eq!(held(json!({ "quota": 200_000, "period": 100_000 })), (50_000, 100_000));
+        assert_eq!(held(json!({ "quota": 6_000, "period": 10_000 })), (50_000, 100_000));
+        assert_eq!(held(json!({})), (50_000, 100_000));
+        assert_eq!(held(json!({ "quota": 5_000, "period": 10_000 })), (5_000, 10_000));
+        assert_eq!(held(json!({ "quota": 400_000, "period": 1_000_000 })), (400_000, 1_000_000));
     }
 }

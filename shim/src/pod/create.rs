@@ -19,7 +19,7 @@ use super::{
 use crate::{
     cgroup::Cgroup,
     command::{Create, Reply},
-    confine::{Subject, confine, resize_shm, shared_shm},
+    confine::{Subject, confine, hold_below_pod, resize_shm, shared_shm},
     error::Error,
     events::Event,
     lifecycle::{Effect, Trigger},
@@ -91,9 +91,12 @@ impl Pod {
         if let Some(dir) = shared_shm(draft.whole(), &subject) {
             resize_shm(&dir, shm.bytes).map_err(Error::system("setting the size of /dev/shm"))?;
         }
-        let spec = draft.write()?;
         let cgroup =
-            Cgroup::planned(&spec.cgroups_path).map_err(Error::system("reading the cgroup mounts"))??;
+            Cgroup::planned(draft.cgroups_path()).map_err(Error::system("reading the cgroup mounts"))??;
+        if let Some(quota) = cgroup.quota_above() {
+            hold_below_pod(draft.whole(), quota)?;
+        }
+        let spec = draft.write()?;
         if cgroup.is_populated() {
             return Err(Error::CgroupInUse { id: request.id.to_string(), path: spec.cgroups_path });
         }

@@ -69,6 +69,7 @@ async fn create_and_find(
         bundle: &work.bundle,
         stdio: work.is_root.then(|| stdio.guest()),
         console_socket: stdio.console_socket(),
+        systemd_cgroup: work.cgroup.is_by_systemd(),
         limit: tools.calls.create,
     };
     tools.cli.create(call).await?;
@@ -89,14 +90,19 @@ fn find_created(tools: &Tools, work: &CreateWork) -> Result<Created, Error> {
     let gone = Error::system("finding the new sandbox's process");
     let sandbox = if work.is_root {
         let process = PidFd::open(state.sandbox_pid).map_err(gone)?;
+        let cgroup =
+            Cgroup::of_process(state.sandbox_pid).map_err(Error::system("reading the sandbox's cgroup"))?;
+        if let Err(error) = cgroup.end_together_when_out_of_memory() {
+            // The shim ends what the kernel leaves, a little later.
+            log::warn!(container = work.id.as_str(); "cannot set memory.oom.group: {error}");
+        }
         Some(NewSandbox {
             name: ProcessName::of(state.sandbox_pid)
                 .map_err(Error::system("naming the new sandbox's process"))?,
             process,
             exit: tools.reaper.exit_of_adopted(state.sandbox_pid),
             control: ControlSocket::open(tools.cli.paths(), sandbox_id)?,
-            cgroup: Cgroup::of_process(state.sandbox_pid)
-                .map_err(Error::system("reading the sandbox's cgroup"))?,
+            cgroup,
         })
     } else {
         None
