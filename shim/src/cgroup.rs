@@ -123,7 +123,7 @@ impl Cgroup {
         self.directories
             .iter()
             .filter_map(|directory| directory.parent())
-            .map(|parent| Self { directories: vec![parent.to_owned()] })
+            .map(|parent| Self { directories: vec![parent.to_owned()], by_systemd: false })
     }
 
     /// The CPU quota that the cgroups above this one leave it, on version 1, where the kernel refuses a higher one. The

@@ -9,6 +9,7 @@ mod limits;
 mod mounts;
 mod namespaces;
 mod privileges;
+mod rlimits;
 mod shm;
 
 #[cfg(test)]
@@ -25,6 +26,7 @@ use crate::pod::group::Role;
 pub(crate) use self::{
     limits::{AskedLimits, hold_below_pod},
     privileges::exec_capabilities,
+    rlimits::Rlimits,
     shm::{ShmSize, resize as resize_shm, shared_shm},
 };
 
@@ -53,6 +55,8 @@ pub(crate) struct Subject<'a> {
     /// Parts of kubelet's and containerd's directories that are this pod's own; `None` for a container without a pod,
     /// which only who is root on the node can ask for.
     pub(crate) pod: Option<PodPlaces>,
+    /// What the pod's containers have by now.
+    pub(crate) rlimits: Option<Rlimits>,
 }
 
 /// The names by which kubelet and containerd know a pod and its container on disk.
@@ -64,7 +68,8 @@ pub(crate) struct PodPlaces {
     pub(crate) container: String,
 }
 
-/// Rewrites `spec` to what `subject` may have. Returns what it asks for that isn't kept by its cgroup on the host.
+/// Rewrites `spec` to what `subject` may have. Returns what it asks for that isn't kept by its cgroup on the
+/// host.
 ///
 /// # Errors
 /// [`Refusal`]; the spec is then of no use.
@@ -73,10 +78,11 @@ pub(crate) fn confine(spec: &mut Object, subject: &Subject<'_>) -> Result<AskedL
     privileges::confine(spec, subject)?;
     namespaces::confine(spec, subject)?;
     mounts::confine(spec, subject)?;
+    let rlimits = rlimits::confine(spec, subject)?;
     let asked = limits::confine(spec, subject.policy)?;
     refuse_hooks(spec, subject.policy)?;
     refuse_devices(spec)?;
-    Ok(asked)
+    Ok(AskedLimits { rlimits, ..asked })
 }
 
 /// Hooks are programs that run on the host, as root.

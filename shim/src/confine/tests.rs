@@ -8,7 +8,7 @@ use super::*;
 
 const CRI: [&str; 2] = ["io.kubernetes.cri.sandbox-id", "io.kubernetes.cri.container-type"];
 
-fn own_namespaces() -> Value {
+pub(super) fn own_namespaces() -> Value {
     json!([{ "type": "network" }, { "type": "pid" }, { "type": "ipc" }, { "type": "mount" }])
 }
 
@@ -17,7 +17,7 @@ fn confined(spec: Value, policy: &NodePolicy) -> Result<Value, Refusal> {
     confined_for(spec, policy, &Role::Plain, None)
 }
 
-fn confined_for(
+pub(super) fn confined_for(
     spec: Value,
     policy: &NodePolicy,
     role: &Role,
@@ -25,7 +25,7 @@ fn confined_for(
 ) -> Result<Value, Refusal> {
     let Value::Object(mut spec) = spec else { panic!("{spec} is no object") };
     let shm = ShmSize { bytes: policy.limits.shm_default, asked: false };
-    confine(&mut spec, &Subject { policy, role, shm, pod }).map(|_| Value::Object(spec))
+    confine(&mut spec, &Subject { policy, role, shm, pod, rlimits: None }).map(|_| Value::Object(spec))
 }
 
 fn of_pod(mounts: Value, policy: &NodePolicy) -> Result<Value, Refusal> {

@@ -86,7 +86,8 @@ impl Pod {
         }
         let shm = self.decide_policy(&draft.annotations)?;
         let pod = role.places(&request.id, &draft.annotations);
-        let subject = Subject { policy: &self.record.policy, role: &role, shm, pod };
+        let rlimits = self.rlimits;
+        let subject = Subject { policy: &self.record.policy, role: &role, shm, pod, rlimits };
         let asked = confine(draft.whole(), &subject)?;
         if let Some(dir) = shared_shm(draft.whole(), &subject) {
             resize_shm(&dir, shm.bytes).map_err(Error::system("setting the size of /dev/shm"))?;
@@ -112,6 +113,7 @@ impl Pod {
         };
         let container = Container::creating(request, role, cgroup, ceilings);
         self.containers.insert(container.id.clone(), container);
+        self.rlimits = asked.rlimits;
         Ok(stdio)
     }
 

@@ -36,6 +36,7 @@ use self::{container::Container, memory::AbortOnDrop, process::Responder, view::
 use crate::{
     cgroup::Cgroup,
     command::{self, Command, ProcessId, Reply},
+    confine::Rlimits,
     connections::Connections,
     deadline::{
         Deadline, Stage,
@@ -110,6 +111,8 @@ pub(crate) struct Pod {
     containers: BTreeMap<ContainerId, Container>,
     sandbox: Option<Sandbox>,
     deadline: Deadline,
+    /// What the containers' programs have by now.
+    rlimits: Option<Rlimits>,
     events: EventQueue,
     inbox: mpsc::UnboundedReceiver<Input>,
     outcomes: mpsc::UnboundedSender<Input>,
@@ -138,6 +141,7 @@ impl Pod {
             containers: BTreeMap::new(),
             sandbox: None,
             deadline: Deadline::new()?,
+            rlimits: None,
             events,
             inbox,
             outcomes,
