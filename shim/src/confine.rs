@@ -10,6 +10,7 @@ mod mounts;
 mod namespaces;
 mod privileges;
 mod rlimits;
+mod seccomp;
 mod shm;
 
 #[cfg(test)]
@@ -76,6 +77,7 @@ pub(crate) struct PodPlaces {
 pub(crate) fn confine(spec: &mut Object, subject: &Subject<'_>) -> Result<AskedLimits, Refusal> {
     annotations::confine(spec, subject.policy)?;
     privileges::confine(spec, subject)?;
+    seccomp::confine(spec, subject)?;
     namespaces::confine(spec, subject)?;
     mounts::confine(spec, subject)?;
     let rlimits = rlimits::confine(spec, subject)?;

@@ -146,9 +146,8 @@ impl Reader<'_> {
                 one_of(text, OuterFilter::ALL, OuterFilter::as_str)
             })?,
             io_uring: file.io_uring.unwrap_or(built_in.io_uring),
-            guest: self.take("seccomp.guest", file.guest, built_in.guest, |text| match text {
-                "runtime-default" => Err(Fault::Unsupported),
-                _ => one_of(text, GuestProfile::ALL, GuestProfile::as_str),
+            guest: self.take("seccomp.guest", file.guest, built_in.guest, |text| {
+                one_of(text, GuestProfile::ALL, GuestProfile::as_str)
             })?,
         })
     }

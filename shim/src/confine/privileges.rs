@@ -5,7 +5,7 @@ use curfew_config::{NoNewPrivs, NodePolicy, Permission};
 use runsc_bridge::CapabilitySets;
 use serde_json::{Value, json};
 
-use super::{Object, Refusal, Subject, malformed, object, object_mut};
+use super::{Object, Refusal, Subject, list, malformed, object, object_mut};
 
 /// Sets that a sandbox's programs have; the others would pass capabilities on to programs that shouldn't have them.
 const KEPT: [&str; 3] = ["bounding", "effective", "permitted"];
@@ -54,7 +54,8 @@ fn keep_below_ceiling(set: &mut Value, policy: &NodePolicy) -> Result<(), Refusa
     Ok(())
 }
 
-fn is_privileged(spec: &Object) -> Result<bool, Refusal> {
+/// Whether a set of the process's has all of [`PRIVILEGED`].
+pub(super) fn is_privileged(spec: &Object) -> Result<bool, Refusal> {
     let Some(process) = object(spec, "process")? else { return Ok(false) };
     let Some(sets) = object(process, "capabilities")? else { return Ok(false) };
     let holds = |set: &str| {
@@ -63,6 +64,15 @@ fn is_privileged(spec: &Object) -> Result<bool, Refusal> {
         PRIVILEGED.iter().all(|capability| names.contains(&capability.to_string().as_str()))
     };
     Ok(KEPT.into_iter().any(holds))
+}
+
+/// Whether the process can have `capability`.
+pub(super) fn has_capability(spec: &Object, capability: Capability) -> Result<bool, Refusal> {
+    let Some(process) = object(spec, "process")? else { return Ok(false) };
+    let Some(sets) = object(process, "capabilities")? else { return Ok(false) };
+    let names = list(sets, "bounding", "process.capabilities")?;
+    let capability = capability.to_string();
+    Ok(names.iter().any(|name| name.as_str() == Some(&capability)))
 }
 
 /// What an exec gets of the capabilities that it asks for, in a container that has `container`: runsc would grant it more

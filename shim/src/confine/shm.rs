@@ -99,7 +99,7 @@ mod tests {
         let policy = NodePolicy::default();
         let shm = ShmSize { bytes: asked.unwrap_or(policy.limits.shm_default), asked: asked.is_some() };
         let mut options = written.iter().map(|option| (*option).to_owned()).collect();
-        confine_tmpfs(target, &mut options, &Subject { policy: &policy, role: &Role::Plain, shm, pod: None });
+        confine_tmpfs(target, &mut options, &Subject { policy: &policy, role: &Role::Plain, shm, pod: None, rlimits: None });
         options
     }
 
@@ -129,7 +129,7 @@ mod tests {
         policy.mounts.containerd = vec![dir.path().to_owned()];
         let pod = PodPlaces { uid: String::new(), sandbox: "s".into(), container: "c".into() };
         let shm = ShmSize { bytes: 1 << 20, asked: true };
-        let subject = Subject { policy: &policy, role: &Role::Pause, shm, pod: Some(pod) };
+        let subject = Subject { policy: &policy, role: &Role::Pause, shm, pod: Some(pod), rlimits: None };
         let found = |path: &str| {
             let source = dir.path().join(path);
             fs::create_dir_all(&source).unwrap();
