@@ -6,6 +6,7 @@
 
 mod annotations;
 mod limits;
+mod masks;
 mod mounts;
 mod namespaces;
 mod privileges;
@@ -26,6 +27,7 @@ use crate::pod::group::Role;
 
 pub(crate) use self::{
     limits::{AskedLimits, hold_below_pod},
+    masks::mask,
     privileges::exec_capabilities,
     rlimits::Rlimits,
     shm::{ShmSize, resize as resize_shm, shared_shm},
@@ -69,22 +71,32 @@ pub(crate) struct PodPlaces {
     pub(crate) container: String,
 }
 
-/// Rewrites `spec` to what `subject` may have. Returns what it asks for that isn't kept by its cgroup on the
-/// host.
+/// What a spec asks for and may have, and what runsc doesn't see to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    pub(crate) limits: AskedLimits,
+    /// What the pod's containers have from now on.
+    pub(crate) rlimits: Option<Rlimits>,
+    /// Paths in the image to be masked, if they are there.
+    pub(crate) masked: Vec<PathBuf>,
+}
+
+/// Rewrites `spec` to what `subject` may have. Returns what it asks for that the spec alone doesn't bring about.
 ///
 /// # Errors
 /// [`Refusal`]; the spec is then of no use.
-pub(crate) fn confine(spec: &mut Object, subject: &Subject<'_>) -> Result<AskedLimits, Refusal> {
+pub(crate) fn confine(spec: &mut Object, subject: &Subject<'_>) -> Result<Asked, Refusal> {
     annotations::confine(spec, subject.policy)?;
     privileges::confine(spec, subject)?;
     seccomp::confine(spec, subject)?;
     namespaces::confine(spec, subject)?;
     mounts::confine(spec, subject)?;
+    let masked = masks::confine(spec, subject)?;
     let rlimits = rlimits::confine(spec, subject)?;
-    let asked = limits::confine(spec, subject.policy)?;
+    let limits = limits::confine(spec, subject.policy)?;
     refuse_hooks(spec, subject.policy)?;
     refuse_devices(spec)?;
-    Ok(AskedLimits { rlimits, ..asked })
+    Ok(Asked { limits, rlimits, masked })
 }
 
 /// Hooks are programs that run on the host, as root.

@@ -20,7 +20,7 @@ use nix::{
     errno::Errno,
     mount::{MntFlags, MsFlags, mount, umount2},
 };
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 use thiserror::Error;
 
 use self::{
@@ -37,6 +37,13 @@ pub(crate) struct RootfsMount {
     /// Where below the root file system it goes; empty for the root itself.
     pub(crate) target: String,
     pub(crate) options: Vec<String>,
+}
+
+/// What is at a path in a root file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    File,
+    Directory,
 }
 
 /// A root file system that cannot be set up.
@@ -108,6 +115,24 @@ pub(crate) fn unmount_all(rootfs: &Path) -> Result<(), RootfsError> {
             Err(errno) => return Err(RootfsError::Unmount { path: rootfs.to_owned(), errno }),
         }
     }
+}
+
+/// What is at a path, seen as the root file system itself has it: a link in the image leads to nowhere outside. `None`
+/// where nothing is, or something else.
+pub(crate) fn kind_in(rootfs: &Path, path: &Path) -> Option<Kind> {
+    let root = openat(
+        CWD,
+        rootfs,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    );
+    let relative = path.strip_prefix("/").ok()?;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let found = openat2(root.ok()?, relative, flags, Mode::empty(), resolve).ok()?;
+    let kind = FileType::from_raw_mode(fstat(found).ok()?.st_mode);
+    let of_file = kind.is_file().then_some(Kind::File);
+    of_file.or(kind.is_dir().then_some(Kind::Directory))
 }
 
 /// [`mount_all`] on another thread: a file system may take its time, and the pod's time limit must not wait for it.

@@ -6,15 +6,17 @@
 //!     record.json  what `delete` needs when the shim is gone
 //!     task.sock    the Task service
 //!     r/           runsc's --root
+//! <state dir>/shared/      0700, what all sandboxes of the node use
+//!     empty        0444, covers what a container is not to see
 //! ```
 //! The name is a hash of namespace and sandbox id, so that the socket's path has a known, short length.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
     hash::Hasher,
     io::{self, Write},
     os::unix::{
-        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
         net::UnixStream,
     },
     path::{Path, PathBuf},
@@ -36,6 +38,11 @@ pub(crate) enum Lock {
     Taken(File),
     /// Another process has it: a living shim.
     Held,
+}
+
+/// The file that is empty for every sandbox of the node.
+pub(crate) fn empty_file(state_dir: &Path) -> PathBuf {
+    state_dir.join("shared/empty")
 }
 
 impl SandboxDir {
@@ -99,7 +106,7 @@ impl SandboxDir {
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
             }
         }
-        Ok(())
+        make_empty(&paths.shared().join("empty"))
     }
 
     /// Empties runsc's root of what a killed runsc left there.
@@ -195,11 +202,26 @@ impl SandboxDir {
     }
 }
 
+/// Makes the file, or sees that the one that is there is empty: it covers files that nobody is to read.
+fn make_empty(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create_new(true).mode(0o444).custom_flags(libc::O_NOFOLLOW);
+    match options.open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        // The modes of new files are the umask's too.
+        Ok(file) => file.set_permissions(Permissions::from_mode(0o444))?,
+        Err(_) => {}
+    }
+    let found = fs::symlink_metadata(path)?;
+    if !found.is_file() || found.len() != 0 || found.mode() & 0o222 != 0 {
+        let message = format!("{} must be an empty file that nobody can write", path.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::fs::Permissions;
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     fn made() -> (tempfile::TempDir, SandboxDir) {
@@ -237,6 +259,21 @@ mod tests {
         drop(held);
         dir.remove().unwrap();
         dir.remove().unwrap();
+    }
+
+    #[test]
+    fn the_empty_file_is_empty_or_refused() {
+        let (state, dir) = made();
+        let path = empty_file(state.path());
+        let found = fs::metadata(&path).unwrap();
+        assert_eq!((found.len(), found.mode() & 0o777), (0, 0o444));
+        dir.make().unwrap();
+        fs::remove_file(&path).unwrap();
+        crate::durable::replace(&path, b"x").unwrap();
+        assert!(dir.make().is_err());
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+        assert!(dir.make().is_err());
     }
 
     #[test]

@@ -125,6 +125,12 @@ impl Parsed {
         Ok(())
     }
 
+    fn write(self) -> Result<(), SpecError> {
+        let Self { path, whole } = self;
+        durable::replace(&path, Value::Object(whole).to_string().as_bytes())
+            .map_err(|source| SpecError::Unwritable { path, source })
+    }
+
     fn set_cgroups_path(&mut self, cgroups_path: &str) {
         let linux = self.whole.entry("linux").or_insert(Value::Null);
         if linux.is_null() {
@@ -142,6 +148,22 @@ impl Parsed {
 /// [`SpecError`] says what is wrong with the file.
 pub(crate) fn annotations(bundle: &Path) -> Result<BTreeMap<String, String>, SpecError> {
     Parsed::read(bundle)?.annotations()
+}
+
+/// Adds mounts to the spec in `bundle`, after those that are there.
+///
+/// # Errors
+/// [`SpecError`] says what is wrong with the file, or what kept it from being written.
+pub(crate) fn add_mounts(bundle: &Path, mounts: Vec<Value>) -> Result<(), SpecError> {
+    if mounts.is_empty() {
+        return Ok(());
+    }
+    let mut parsed = Parsed::read(bundle)?;
+    let Some(Value::Array(present)) = parsed.whole.get_mut("mounts") else {
+        return Err(parsed.malformed("mounts is no list"));
+    };
+    present.extend(mounts);
+    parsed.write()
 }
 
 /// A spec that has been read and not written back yet.
@@ -189,9 +211,7 @@ impl Draft {
             capabilities: self.parsed.capabilities()?,
             no_new_privileges: self.parsed.no_new_privileges()?,
         };
-        let Parsed { path, whole } = self.parsed;
-        durable::replace(&path, Value::Object(whole).to_string().as_bytes())
-            .map_err(|source| SpecError::Unwritable { path, source })?;
+        self.parsed.write()?;
         Ok(Spec { annotations: self.annotations, cgroups_path: self.cgroups_path, exec_ceiling })
     }
 }

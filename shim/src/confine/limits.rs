@@ -3,7 +3,7 @@
 use curfew_config::NodePolicy;
 use serde_json::{Value, json};
 
-use super::{Object, Refusal, Rlimits, malformed, object_mut};
+use super::{Object, Refusal, malformed, object_mut};
 use crate::{
     cgroup::CpuQuota,
     resources::{PERIOD, most_quota},
@@ -21,8 +21,6 @@ pub(crate) struct AskedLimits {
     pub(crate) pids: Option<u64>,
     /// Bytes of memory.
     pub(crate) memory: Option<u64>,
-    /// What the pod's containers have from now on.
-    pub(crate) rlimits: Option<Rlimits>,
 }
 
 pub(super) fn confine(spec: &mut Object, policy: &NodePolicy) -> Result<AskedLimits, Refusal> {
@@ -43,7 +41,7 @@ pub(super) fn confine(spec: &mut Object, policy: &NodePolicy) -> Result<AskedLim
     let asked_pids = positive(pids, "limit", "linux.resources.pids.limit")?;
     let most = limits.pids.saturating_mul(HOST_PIDS_EACH).saturating_add(HOST_PIDS_MORE);
     pids.insert("limit".to_owned(), json!(most));
-    Ok(AskedLimits { pids: asked_pids, memory: asked_memory, rlimits: None })
+    Ok(AskedLimits { pids: asked_pids, memory: asked_memory })
 }
 
 /// Cuts CPU to what a pod's own cgroup leaves: without a quota a container may have all of it.

@@ -10,7 +10,7 @@ use std::{
 use curfew_config::Permission;
 use serde_json::{Value, json};
 
-use super::{Object, Refusal, Subject, malformed, plain_path, shm};
+use super::{Object, Refusal, Subject, malformed, masks, plain_path, shm};
 
 /// File systems that the sandbox makes itself.
 const OWN_KINDS: [&str; 8] = ["proc", "sysfs", "tmpfs", "devpts", "devtmpfs", "mqueue", "cgroup", "cgroup2"];
@@ -48,6 +48,9 @@ fn confine_one(mount: &mut Object, subject: &Subject<'_>) -> Result<(), Refusal>
     let (kind, source, target) = (text("type"), text("source"), text("destination"));
     let mut options = options(mount)?;
     let is_bind = kind == "bind" || options.iter().any(|option| option == "bind" || option == "rbind");
+    if masks::is_mask(mount, subject) {
+        return Ok(());
+    }
     if !is_bind {
         if !OWN_KINDS.contains(&kind.as_str()) {
             return Err(Refusal::Never { what: format!("a mount of type {kind:?} at {target:?}") });

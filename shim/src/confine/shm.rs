@@ -99,7 +99,11 @@ mod tests {
         let policy = NodePolicy::default();
         let shm = ShmSize { bytes: asked.unwrap_or(policy.limits.shm_default), asked: asked.is_some() };
         let mut options = written.iter().map(|option| (*option).to_owned()).collect();
-        confine_tmpfs(target, &mut options, &Subject { policy: &policy, role: &Role::Plain, shm, pod: None, rlimits: None });
+        confine_tmpfs(
+            target,
+            &mut options,
+            &Subject { policy: &policy, role: &Role::Plain, shm, pod: None, rlimits: None },
+        );
         options
     }
 

@@ -245,7 +245,7 @@ fn anything() -> impl Strategy<Value = Value> {
         any::<i64>().prop_map(Value::from),
         "[a-z/]{0,8}".prop_map(Value::from),
     ];
-    let keys = "(process|capabilities|bounding|linux|resources|memory|limit|cpu|quota|mounts|options|type|source|hooks|devices|path|namespaces|annotations)";
+    let keys = "(process|capabilities|bounding|linux|resources|memory|limit|cpu|quota|mounts|options|type|source|hooks|devices|path|namespaces|annotations|maskedPaths|destination|rlimits|soft|seccomp|syscalls|action)";
     leaf.prop_recursive(5, 64, 6, move |inner| {
         prop_oneof![
             proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),

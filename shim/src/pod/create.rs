@@ -3,7 +3,7 @@
 mod policy;
 pub(super) mod work;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use runsc_bridge::{ContainerId, ControlSocket};
 use tokio::sync::oneshot;
@@ -59,10 +59,11 @@ impl Pod {
                 log::warn!(container = id.as_str(); "create refused: {error}");
                 let _ = responder.send(Err(error));
             }
-            Ok(mut stdio) => {
+            Ok((mut stdio, masked)) => {
                 if let Some(container) = self.containers.get_mut(&id) {
                     container.init.waiting.push(responder);
-                    let (tools, work) = (self.tools.clone(), CreateWork::of(container));
+                    let work = CreateWork::of(container, masked, &self.record.policy.state.dir);
+                    let tools = self.tools.clone();
                     self.spawn(async move {
                         let result = run_create(&tools, &work, &mut stdio).await;
                         Input::Created(id, stdio, result)
@@ -72,8 +73,9 @@ impl Pod {
         }
     }
 
-    /// All that can be done at once, and undone at once.
-    fn begin_create(&mut self, request: Create) -> Result<ContainerStdio, Error> {
+    /// All that can be done at once, and undone at once. Returns what else the work needs: the streams, and paths in
+    /// the image to be masked.
+    fn begin_create(&mut self, request: Create) -> Result<(ContainerStdio, Vec<PathBuf>), Error> {
         if self.containers.contains_key(&request.id) {
             return Err(Error::AlreadyExists(request.id.to_string()));
         }
@@ -105,16 +107,16 @@ impl Pod {
         self.note_container(&request, &role, &cgroup)?;
         let ceilings = Ceilings {
             exec: spec.exec_ceiling,
-            pids: asked.pids.unwrap_or(u64::MAX).min(self.most_pids()),
+            pids: asked.limits.pids.unwrap_or(u64::MAX).min(self.most_pids()),
             memory: match role.is_root() {
-                true => Some(asked.memory.unwrap_or(u64::MAX).min(self.record.policy.limits.memory)),
-                false => asked.memory,
+                true => Some(asked.limits.memory.unwrap_or(u64::MAX).min(self.record.policy.limits.memory)),
+                false => asked.limits.memory,
             },
         };
         let container = Container::creating(request, role, cgroup, ceilings);
         self.containers.insert(container.id.clone(), container);
         self.rlimits = asked.rlimits;
-        Ok(stdio)
+        Ok((stdio, asked.masked))
     }
 
     /// Refuses a logger where the node doesn't allow one.

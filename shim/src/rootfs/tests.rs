@@ -85,3 +85,32 @@ fn a_mount_that_fails_takes_the_ones_before_it_with_it() {
     assert!(matches!(mount_all(&rootfs, &[good, bad]), Err(RootfsError::Mount { .. })));
     assert_eq!(mounts_below(dir.path()), 0);
 }
+
+#[test]
+fn what_is_at_a_path_is_seen_from_the_root_file_system() {
+    use std::{fs, os::unix::fs::symlink};
+    let dir = tempfile::tempdir().unwrap();
+    let rootfs = dir.path().join("rootfs");
+    fs::create_dir_all(rootfs.join("etc/dir")).unwrap();
+    crate::durable::replace(&rootfs.join("etc/file"), b"").unwrap();
+    crate::durable::replace(&dir.path().join("outside"), b"").unwrap();
+    symlink("/etc/file", rootfs.join("absolute")).unwrap();
+    symlink("../../../../outside", rootfs.join("etc/up")).unwrap();
+    symlink(dir.path().join("outside"), rootfs.join("out")).unwrap();
+    symlink("/proc/self/root/etc/passwd", rootfs.join("magic")).unwrap();
+    nix::unistd::mkfifo(&rootfs.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for (path, kind) in [
+        ("/etc/file", Some(Kind::File)),
+        ("/etc/dir", Some(Kind::Directory)),
+        ("/absolute", Some(Kind::File)),
+        ("/etc/up", None),
+        ("/out", None),
+        ("/magic", None),
+        ("/fifo", None),
+        ("/missing", None),
+    ] {
+        assert_eq!(kind_in(&rootfs, Path::new(path)), kind, "{path}");
+    }
+    symlink(&rootfs, dir.path().join("link")).unwrap();
+    assert_eq!(kind_in(&dir.path().join("link"), Path::new("/etc/file")), None);
+}

@@ -1,16 +1,22 @@
 //! The part of Create that takes its time: runsc, and cleaning up where it failed.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use runsc_bridge::{ContainerId, ControlSocket, CreateCall, state_file};
+use serde_json::Value;
 
 use super::{Created, Gofer, NewSandbox};
 use crate::{
     cgroup::Cgroup,
+    confine::mask,
     error::Error,
     pod::{Tools, container::Container},
     process::{PidFd, ProcessName},
     rootfs::{self, RootfsMount},
+    spec,
     stdio::fifo::ContainerStdio,
 };
 
@@ -24,16 +30,22 @@ pub(super) struct CreateWork {
     rootfs: Vec<RootfsMount>,
     cgroup: Cgroup,
     is_root: bool,
+    /// Paths in the image to be masked, where they are.
+    masked: Vec<PathBuf>,
+    /// Where the empty file is.
+    state_dir: PathBuf,
 }
 
 impl CreateWork {
-    pub(super) fn of(container: &Container) -> Self {
+    pub(super) fn of(container: &Container, masked: Vec<PathBuf>, state_dir: &Path) -> Self {
         Self {
             id: container.id.clone(),
             bundle: container.bundle.clone(),
             rootfs: container.rootfs.clone(),
             cgroup: container.cgroup.clone(),
             is_root: container.role.is_root(),
+            masked,
+            state_dir: state_dir.to_owned(),
         }
     }
 }
@@ -60,6 +72,9 @@ async fn create_and_find(
     stdio: &mut ContainerStdio,
 ) -> Result<Created, Error> {
     rootfs::mount_elsewhere(rootfs::mount_point(&work.bundle), work.rootfs.clone()).await?;
+    if !work.masked.is_empty() {
+        mask_in_image(work).await?;
+    }
     if work.is_root {
         tools.cli.require_supported(tools.calls.probe).await?;
     }
@@ -81,6 +96,19 @@ async fn create_and_find(
         created.streams = Some(console.attach(tools.calls.signal, |_| {}).await?);
     }
     Ok(created)
+}
+
+/// Masks what the image has at the paths to be masked, now that it is mounted.
+async fn mask_in_image(work: &CreateWork) -> Result<(), Error> {
+    let (rootfs, bundle) = (rootfs::mount_point(&work.bundle), work.bundle.clone());
+    let (paths, state_dir) = (work.masked.clone(), work.state_dir.clone());
+    // A file system may take its time.
+    let masked = tokio::task::spawn_blocking(move || {
+        let kinds = paths.iter().filter_map(|path| Some((path, rootfs::kind_in(&rootfs, path)?)));
+        let masks: Vec<Value> = kinds.map(|(path, kind)| mask(path, kind, &state_dir)).collect();
+        spec::add_mounts(&bundle, masks)
+    });
+    Ok(masked.await.unwrap_or(Ok(()))?)
 }
 
 /// Takes hold of the processes that runsc left running, while nothing can reap them in between.
