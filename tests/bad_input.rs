@@ -22,7 +22,7 @@ use harness::{
 use serde_json::json;
 
 harness::on_curfew_alone![
-    a_class_file_that_is_missing_or_wrong_is_named_in_one_line,
+    a_class_file_that_is_bad_in_any_way_is_refused_at_start_in_one_line,
     an_id_that_could_be_a_path_is_refused_at_start_and_at_the_shim,
     a_spec_that_is_missing_cut_or_huge_is_refused_at_start,
     a_spec_that_goes_bad_before_create_is_refused_and_the_shim_goes_on,
@@ -80,23 +80,47 @@ fn assert_unknown(shim: &Shim, id: &str) {
     assert!(asked.elapsed() < STATE_LIMIT);
 }
 
-fn a_class_file_that_is_missing_or_wrong_is_named_in_one_line(h: &Harness) {
+/// What can be wrong with a class file's text, and a word of what is said about it.
+fn bad_classes() -> Vec<(String, &'static str)> {
+    let timeout = |line: &str| format!("[timeout]\n{line}\n");
+    vec![
+        ("this is = = no toml".to_owned(), "line 1"),
+        ("x".repeat(10 << 20), "longer than"),
+        (timeout("defualt = \"1m\""), "defualt"),
+        ("[sandbox]\n".to_owned(), "sandbox"),
+        (timeout("default = \"-1s\""), "never negative"),
+        (timeout("default = \"99999999999999999999h\""), "too long"),
+        (timeout("default = \"10 minutes\""), "10 minutes"),
+        (timeout("default = \"1e9\""), "1e9"),
+        (timeout("max = \"240h\""), "timeout.max"),
+        ("[limits]\nshm = \"2Gi\"\n".to_owned(), "limits.shm"),
+    ]
+}
+
+fn a_class_file_that_is_bad_in_any_way_is_refused_at_start_in_one_line(h: &Harness) {
     let class = h.containerd.class_file();
-    let good = fs::read_to_string(&class).unwrap();
-    for (text, words) in [
-        ("this is = = no toml".to_owned(), "curfew.toml"),
-        (format!("{good}\n[timeout]\ndefualt = \"1m\"\n"), "defualt"),
-        (format!("{good}\n[timeout]\ndefault = \"10 minutes\"\n"), "10 minutes"),
-        (format!("{good}\n[timeout]\nmax = \"240h\"\n"), "timeout.max"),
-        (format!("{good}\n[sandbox]\n"), "sandbox"),
-    ] {
-        fs::write(&class, text).unwrap();
+    let good = fs::read(&class).unwrap();
+    let bundle = bundle(h, "bad-class");
+    let refused = |words: &str| {
+        let line = one_line(&start(h, "bad-class", &bundle));
+        assert!(line.contains("curfew.toml") && line.contains(words), "{words}: {line}");
+        // And as containerd passes it on, to whoever asked it.
         let error = h.try_create(Spec::sleeper()).unwrap_err();
         assert!(error.message.contains(words), "{words}: {error}");
+        no_shim_is_left(h);
+    };
+    for (text, words) in bad_classes() {
+        fs::write(&class, text).unwrap();
+        refused(words);
     }
     fs::remove_file(&class).unwrap();
-    let error = h.try_create(Spec::sleeper()).unwrap_err();
-    assert!(error.message.contains("curfew.toml"), "{error}");
+    refused("No such file");
+    symlink("nowhere", &class).unwrap();
+    refused("No such file");
+    fs::remove_file(&class).unwrap();
+    fs::create_dir(&class).unwrap();
+    refused("not a regular file");
+    fs::remove_dir(&class).unwrap();
     fs::write(&class, good).unwrap();
 }
 
@@ -248,19 +272,21 @@ fn shims(h: &Harness) -> Vec<Process> {
     all.filter(|p| p.command.ends_with(" serve")).collect()
 }
 
+#[track_caller]
+fn no_shim_is_left(h: &Harness) {
+    assert!(shims(h).is_empty(), "{:#?}", shims(h));
+    let sandboxes = fs::read_dir(h.containerd.state_dir().join("s")).map_or(0, Iterator::count);
+    assert_eq!(sandboxes, 0);
+}
+
 fn a_start_that_nobody_waits_for_leaves_no_shim(h: &Harness) {
     let bundle = bundle(h, "unheard");
     let start = || Verb::of(&h.containerd, "unheard", &bundle, "start").stdin(class_options(h));
-    let nothing_is_left = || {
-        assert!(shims(h).is_empty(), "{:#?}", shims(h));
-        let sandboxes = fs::read_dir(h.containerd.state_dir().join("s")).map_or(0, Iterator::count);
-        assert_eq!(sandboxes, 0);
-    };
     // A containerd that died before it has said what it wanted.
     let (reader, writer) = io::pipe().unwrap();
     drop(reader);
     assert_eq!(start().stdout(writer).run(LIMIT).unwrap().status.unwrap().code(), Some(1));
-    nothing_is_left();
+    no_shim_is_left(h);
     // One that dies while the shim starts: the reply waits for room.
     let (reader, mut writer) = io::pipe().unwrap();
     writer.write_all(&vec![0; 64 << 10]).unwrap();
@@ -270,5 +296,5 @@ fn a_start_that_nobody_waits_for_leaves_no_shim(h: &Harness) {
         drop(reader);
         assert_eq!(starting.join().unwrap().status.unwrap().code(), Some(1));
     });
-    nothing_is_left();
+    no_shim_is_left(h);
 }

@@ -155,13 +155,18 @@ fn a_malformed_or_unknown_annotation_is_refused_and_leaves_nothing(h: &Harness) 
         (TIMEOUT, "0s"),
         (TIMEOUT, "-1s"),
         (TIMEOUT, "1s "),
+        (TIMEOUT, "\u{661}0m"),
         (TIMEOUT, ""),
         (GRACE, "soon"),
+        ("curfew.dev/pids", "6\u{664}"),
+        ("curfew.dev/shm-size", "1Gi "),
         ("curfew.dev/timeuot", "1s"),
     ] {
         let refused = h.try_create(Spec::sleeper().annotation(key, value)).unwrap_err();
         assert_eq!(refused.code, Code::InvalidArgument, "{key}={value:?}: {refused}");
         assert!(refused.message.contains(key), "{refused}");
+        let words = if key.ends_with("timeuot") { "known are" } else { value };
+        assert!(refused.message.contains(words), "{refused}");
     }
 }
 

@@ -225,3 +225,46 @@ fn containerds_own_keys_are_ignored_at_the_top_of_an_inline_body_only() {
         assert!(matches!(inline(body), Err(ConfigError::Shape { file: Origin::Inline, .. })));
     }
 }
+
+#[test]
+fn a_class_file_that_is_bad_in_any_way_is_refused_in_one_line_with_its_name() {
+    let node = Node::new("version = 1\n[timeout]\nmax = \"1h\"");
+    let path = node.path("class.toml");
+    let refused = |rule: &str| {
+        let line = node.load(Class::File(&path)).unwrap_err().to_string();
+        assert!(!line.contains('\n') && line.len() < 1000, "{line}");
+        assert!(line.starts_with(&path.display().to_string()) && line.contains(rule), "{rule}: {line}");
+    };
+    refused("No such file");
+    std::os::unix::fs::symlink("nowhere", &path).unwrap();
+    refused("No such file");
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("class.toml", &path).unwrap();
+    refused("symbolic links");
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    refused("not a regular file");
+    fs::remove_dir(&path).unwrap();
+    for (text, rule) in [
+        ("x".repeat(10 << 20), "longer than 1048576 bytes"),
+        ("no toml at all".to_owned(), "line 1"),
+        ("\u{0}\u{1}\u{2}".to_owned(), "line 1"),
+        ("[timeout]\ndefualt = \"1m\"".to_owned(), "timeout.defualt"),
+        ("[tiemout]".to_owned(), "tiemout"),
+        ("[timeout]\ndefault = \"-1s\"".to_owned(), "never negative"),
+        ("[timeout]\ndefault = -1".to_owned(), "timeout.default"),
+        ("[timeout]\ndefault = \"99999999999999999999h\"".to_owned(), "too long"),
+        ("[timeout]\ndefault = \"10000h\"".to_owned(), "at most 8760h"),
+        ("[timeout]\ndefault = \"10 minutes\"".to_owned(), "\"10 minutes\""),
+        ("[timeout]\ndefault = \"1e9\"".to_owned(), "\"1e9\""),
+        ("[timeout]\ndefault = \"1e9s\"".to_owned(), "\"1e9s\""),
+        ("[limits]\nmemory = \"1e9\"".to_owned(), "\"1e9\""),
+        ("[timeout]\nmax = \"2h\"".to_owned(), "timeout.max = 2h0m0s"),
+        ("[limits]\nmemory = \"3Gi\"".to_owned(), "limits.memory"),
+        ("[idle]\nmax = \"25h\"".to_owned(), "idle.max"),
+        ("[pod]\nprivileged = \"allow\"".to_owned(), "pod.privileged"),
+    ] {
+        fs::write(&path, text).unwrap();
+        refused(rule);
+    }
+}
