@@ -12,11 +12,12 @@
 //! the value and the rule. Nothing falls back silently: a wrong value is refused, an absent one takes the
 //! built-in default written out in `default.toml`.
 //!
-//! Only [`load`] touches the disk. This crate knows neither containerd nor runsc's command line; which
+//! Only [`load()`] and [`check()`] touch the disk. This crate knows neither containerd nor runsc's command line; which
 //! of `runsc.flags` are allowed is decided where runsc is known.
 
 mod annotation;
 mod ceiling;
+mod check;
 mod error;
 mod file;
 mod load;
@@ -31,8 +32,9 @@ mod value;
 mod tests;
 
 pub use annotation::{Clamp, PodPolicy, Setting, Why};
+pub use check::check;
 pub use error::{AnnotationError, ConfigError, Fault, Origin};
-pub use load::{BASE_FILE, Class, DROP_IN_DIR, load};
+pub use load::{BASE_FILE, Class, DROP_IN_DIR, NodeFiles, load};
 pub use policy::{
     Annotations, Calls, Capabilities, CpuBudget, Exec, GuestProfile, HostNamespaces, Idle, Limits, Mounts,
     Network, NoNewPrivs, NodePolicy, OnShimLoss, OnTimeout, OuterFilter, Permission, Platform, Pod, Protocol,

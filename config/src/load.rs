@@ -41,28 +41,70 @@ pub enum Class<'a> {
     Inline(&'a str),
 }
 
+/// The node's own files, the strongest last.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeFiles {
+    /// Must say its version; without it the built-in defaults are the base.
+    pub base: Option<PathBuf>,
+    pub drop_ins: Vec<PathBuf>,
+}
+
+impl NodeFiles {
+    /// Looks for them where they are on a node. A missing `base` or `drop_in_dir` is fine.
+    ///
+    /// # Errors
+    /// What is there and cannot be looked at.
+    pub fn find(base: &Path, drop_in_dir: &Path) -> Result<Self, ConfigError> {
+        let base = exists(base)?.then(|| base.to_owned());
+        Ok(Self { base, drop_ins: drop_ins(drop_in_dir)? })
+    }
+
+    pub(crate) fn layers(&self) -> impl Iterator<Item = Result<Layer, ConfigError>> {
+        let base = self.base.iter().map(|path| read_layer(path, Version::Required));
+        base.chain(self.drop_ins.iter().map(|path| read_layer(path, Version::Optional)))
+    }
+}
+
 /// Reads and merges the node's files and the class, and checks the result.
 ///
 /// A missing `base` or `drop_in_dir` is fine: the built-in defaults hold. Anything else that is named, listed
 /// or linked to and cannot be read is refused. The node's files must make a valid policy without the class.
 pub fn load(base: &Path, drop_in_dir: &Path, class: Class<'_>) -> Result<NodePolicy, ConfigError> {
-    let mut layers = Layers::default();
-    if exists(base)? {
-        layers.node.push(read_layer(base, Version::Required)?);
+    let files = NodeFiles::find(base, drop_in_dir)?;
+    let mut layers = Layers { node: files.layers().collect::<Result<_, _>>()?, class: None };
+    let node = node_of(&layers)?;
+    layers.class = class_layer(class)?;
+    under_class(node, &layers)
+}
+
+/// The policy without the class, valid as a whole.
+pub(crate) fn node_of(layers: &Layers) -> Result<NodePolicy, ConfigError> {
+    let node = typed(layers)?;
+    check_order(&node, layers)?;
+    Ok(node)
+}
+
+/// The policy with the class, if there is one, held under `node`.
+pub(crate) fn under_class(node: NodePolicy, layers: &Layers) -> Result<NodePolicy, ConfigError> {
+    if layers.class.is_none() {
+        return Ok(node);
     }
-    for path in drop_ins(drop_in_dir)? {
-        layers.node.push(read_layer(&path, Version::Optional)?);
-    }
-    let node = node_policy(FileConfig::from_layers(&layers)?, &layers)?;
-    check_order(&node, &layers)?;
-    layers.class = match class {
-        Class::None => return Ok(node),
-        Class::File(path) => Some(read_layer(path, Version::Optional)?),
-        Class::Inline(body) => Some(inline_layer(body)?),
-    };
-    let mut policy = node_policy(FileConfig::from_layers(&layers)?, &layers)?;
-    hold_class(&mut policy, &node, &layers)?;
+    let mut policy = typed(layers)?;
+    hold_class(&mut policy, &node, layers)?;
     Ok(policy)
+}
+
+/// Every value understood by itself.
+pub(crate) fn typed(layers: &Layers) -> Result<NodePolicy, ConfigError> {
+    node_policy(FileConfig::from_layers(layers)?, layers)
+}
+
+pub(crate) fn class_layer(class: Class<'_>) -> Result<Option<Layer>, ConfigError> {
+    match class {
+        Class::None => Ok(None),
+        Class::File(path) => read_layer(path, Version::Optional).map(Some),
+        Class::Inline(body) => inline_layer(body).map(Some),
+    }
 }
 
 /// Whether a file must say its version.

@@ -72,6 +72,14 @@ impl Layers {
         origin_of(last_writer(self.node.iter(), path))
     }
 
+    /// Takes a key, as [`dotted`] writes it, out of the last of this file's layers that has it; whether there was one.
+    pub(crate) fn forget(&mut self, origin: &Origin, key: &str) -> bool {
+        let layers = self.node.iter_mut().chain(&mut self.class).rev();
+        layers
+            .filter(|layer| layer.origin == *origin)
+            .any(|layer| forget(&mut layer.table, &mut Vec::new(), key))
+    }
+
     /// Whether there is a class and it writes the key itself.
     pub(crate) fn class_sets(&self, path: &[&str]) -> bool {
         let said = self.class.as_ref().map(|class| class.look_up(path));
@@ -103,6 +111,23 @@ fn merge(into: &mut Table, from: &Table) {
             }
         }
     }
+}
+
+fn forget(table: &mut Table, way: &mut Vec<String>, key: &str) -> bool {
+    let names: Vec<String> = table.keys().cloned().collect();
+    names.into_iter().any(|name| {
+        way.push(name.clone());
+        let path: Vec<&str> = way.iter().map(String::as_str).collect();
+        let found = match dotted(&path) == key {
+            true => table.remove(&name).is_some(),
+            false => table
+                .get_mut(&name)
+                .and_then(Value::as_table_mut)
+                .is_some_and(|inner| forget(inner, way, key)),
+        };
+        way.pop();
+        found
+    })
 }
 
 /// The path of one of our own keys, none of which needs quotes.

@@ -31,6 +31,7 @@ mod serve;
 mod spec;
 mod stats;
 mod stdio;
+mod unsupported;
 mod watched;
 mod wire;
 

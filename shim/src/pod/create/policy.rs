@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use curfew_config::PodPolicy;
 
-use crate::{confine::ShmSize, error::Error, pod::Pod};
+use crate::{confine::ShmSize, error::Error, pod::Pod, unsupported::unsupported_limit};
 
 impl Pod {
     /// The first Create decides what the whole pod gets, for its life. Returns the part of it that goes into specs.
@@ -35,6 +35,5 @@ fn shm_of(policy: &PodPolicy) -> ShmSize {
 
 /// Refuses a pod for which a limit is set that nothing enforces yet: it must not believe that it has one.
 fn refuse_unsupported(policy: &PodPolicy) -> Result<(), Error> {
-    let set = policy.opt_in().into_iter().find(|(_, limit)| limit.is_some());
-    set.map_or(Ok(()), |(key, _)| Err(Error::LimitUnsupported(key)))
+    unsupported_limit(policy).map_or(Ok(()), |key| Err(Error::LimitUnsupported(key)))
 }
