@@ -18,6 +18,7 @@ harness::on_curfew_alone![
     a_container_without_a_pod_has_the_shm_it_asks_for_and_no_more,
     the_shm_that_a_spec_brings_is_kept_under_the_nodes_ceiling,
     a_pods_shm_has_the_size_it_asks_for_and_its_containers_share_it,
+    what_one_container_of_a_pod_maps_there_another_sees_change,
     what_is_in_shm_counts_in_the_pods_memory,
     a_pod_that_asks_for_a_limit_that_nothing_enforces_is_refused,
 ];
@@ -177,6 +178,36 @@ fn a_pods_shm_has_the_size_it_asks_for_and_its_containers_share_it(h: &Harness) 
     }
 }
 
+/// Waits for the other's answer in memory that both have mapped.
+const MAPPED: &str = "
+import mmap, os, sys, time
+fd = os.open('/dev/shm/mapped', os.O_RDWR | os.O_CREAT)
+os.ftruncate(fd, 1 << 20)
+memory = mmap.mmap(fd, 1 << 20)
+mine, other = int(sys.argv[1]), int(sys.argv[2])
+memory[mine] = 1
+while memory[other] != 1:
+    time.sleep(0.01)
+memory[mine + 2] = 1
+while memory[other + 2] != 1:
+    time.sleep(0.01)
+";
+
+fn what_one_container_of_a_pod_maps_there_another_sees_change(h: &Harness) {
+    let shm = CriShm::new(h, "pause");
+    let pause = h.start(shm.of(Spec::sleeper().sandbox("pause")));
+    let pair = [("0", "1"), ("1", "0")].map(|(mine, other)| {
+        let spec =
+            Spec::new(["python3", "-c", MAPPED, mine, other]).image("python").id(format!("mapped{mine}"));
+        h.start(shm.of(spec).container_of("pause", pause.pid()))
+    });
+    for task in pair {
+        assert_eq!(task.wait().unwrap().status, 0);
+        task.delete().unwrap();
+    }
+    pause.end().unwrap();
+}
+
 /// Bytes that the pod's cgroup says it uses.
 fn memory(h: &Harness, id: &str) -> u64 {
     let own = format!("{}/{id}", h.containerd.namespace());
@@ -195,12 +226,12 @@ fn what_is_in_shm_counts_in_the_pods_memory(h: &Harness) {
     };
     let plain = h.start(Spec::sleeper().id("plain").annotation(SHM_SIZE, "200Mi"));
     let grown = grows_by("plain", &plain);
-    assert!((140..200).contains(&grown), "{grown} MiB");
+    assert!((148..160).contains(&grown), "{grown} MiB");
     plain.end().unwrap();
     let shm = CriShm::new(h, "pause");
     let pod = pod(h, &shm, Some("200Mi"));
     let grown = grows_by("pause", &pod[0]);
-    assert!((140..200).contains(&grown), "{grown} MiB");
+    assert!((148..160).contains(&grown), "{grown} MiB");
     end(pod);
 }
 
