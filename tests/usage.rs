@@ -127,7 +127,7 @@ fn an_update_is_found_in_the_sandboxs_cgroup(h: &Harness) {
         .unwrap();
     assert_eq!(file(&task, MEMORY), "536870912");
     assert_eq!(file(&task, QUOTA), quota(50_000));
-    assert_eq!(file(&task, SHARES), if cgroup::is_v2() { "20" } else { "512" });
+    assert_eq!(file(&task, SHARES), if cgroup::is_v2() { "59" } else { "512" });
     assert_eq!(figures(&task).memory_limit, 536_870_912);
     // Never above the node's own limits, of which the host's count of processes is none.
     let before = file(&task, PIDS);

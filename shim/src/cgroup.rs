@@ -93,7 +93,8 @@ impl Cgroup {
     }
 
     /// Has the kernel kill all members together if it kills one for want of memory: a sandbox that has lost one of its
-    /// processes is of no use, and may hang. Version 1 has no such thing.
+    /// processes is of no use, and may hang. Version 1 has no such thing, and systemd takes it back when it is reloaded:
+    /// then the shim ends what the kernel leaves.
     ///
     /// # Errors
     /// The kernel refuses it.
@@ -137,6 +138,12 @@ impl Cgroup {
     #[cfg(test)]
     pub(crate) fn of_directories(directories: Vec<PathBuf>) -> Self {
         Self { directories, by_systemd: false }
+    }
+
+    /// A scope of systemd's in this directory.
+    #[cfg(test)]
+    pub(crate) fn scope_at(directory: PathBuf) -> Self {
+        Self { directories: vec![directory], by_systemd: true }
     }
 
     /// Whether any process is a member.

@@ -7,7 +7,11 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Write},
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,7 +20,7 @@ use tokio::io::Interest;
 
 use crate::{
     cgroup::Cgroup,
-    stats::oom_kills,
+    stats::{oom_kills, oom_kills_in},
     watched::{Watched, watch_for},
 };
 
@@ -24,12 +28,71 @@ use crate::{
 const LOOKS: u32 = 50;
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
+/// Whether the kernel has killed any process of a sandbox for want of memory, also once its cgroup is gone: systemd
+/// removes a scope as soon as nobody is in it, which may be before the shim has looked.
+#[derive(Debug, Clone)]
+pub(crate) struct OomKills {
+    cgroup: Cgroup,
+    above: Option<Arc<Above>>,
+}
+
+/// The cgroup above, which stays and counts the kills in all cgroups below it.
+#[derive(Debug)]
+struct Above {
+    directory: PathBuf,
+    /// The kills of others.
+    others: AtomicU64,
+}
+
+impl Above {
+    fn of(cgroup: &Cgroup) -> Option<Self> {
+        let own = cgroup.directory_with("memory.events").filter(|_| cgroup.is_by_systemd())?;
+        let above = Self { directory: own.parent()?.to_owned(), others: AtomicU64::new(0) };
+        above.others.store(above.kills()?, Ordering::Relaxed);
+        Some(above)
+    }
+
+    fn kills(&self) -> Option<u64> {
+        oom_kills_in(&self.directory)
+    }
+}
+
+impl OomKills {
+    /// For a sandbox that has just been made in `cgroup`.
+    pub(crate) fn of(cgroup: &Cgroup) -> Self {
+        Self { cgroup: cgroup.clone(), above: Above::of(cgroup).map(Arc::new) }
+    }
+
+    /// Whether there was one; `None` where that isn't counted.
+    pub(crate) fn any(&self) -> Option<bool> {
+        // Before our own count: what is in this and not in that is others'.
+        let above = self.above.as_ref().and_then(|above| Some((above, above.kills()?)));
+        match (oom_kills(&self.cgroup), above) {
+            (Some(0), Some((above, kills))) => {
+                above.others.store(kills, Ordering::Relaxed);
+                Some(false)
+            }
+            (Some(kills), _) => Some(kills > 0),
+            (None, Some((above, kills))) => Some(kills > above.others.load(Ordering::Relaxed)),
+            (None, None) => None,
+        }
+    }
+
+    /// The directory that is there for as long as a kill can be told.
+    fn directory_with(&self, file: &str) -> Option<&Path> {
+        match &self.above {
+            Some(above) => Some(&above.directory),
+            None => self.cgroup.directory_with(file),
+        }
+    }
+}
+
 /// A watch for kills in one cgroup.
 #[derive(Debug)]
 pub(crate) struct OomWatch {
     notice: Watched,
     interest: Interest,
-    cgroup: Cgroup,
+    kills: OomKills,
 }
 
 impl OomWatch {
@@ -37,17 +100,17 @@ impl OomWatch {
     ///
     /// # Errors
     /// The kernel doesn't let it be watched.
-    pub(crate) fn start(cgroup: &Cgroup) -> io::Result<Option<Self>> {
-        let (notice, interest) = if let Some(directory) = cgroup.directory_with("memory.oom_control") {
+    pub(crate) fn start(kills: OomKills) -> io::Result<Option<Self>> {
+        let (notice, interest) = if let Some(directory) = kills.cgroup.directory_with("memory.oom_control") {
             (notices_of_v1(directory)?, Interest::READABLE)
-        } else if let Some(directory) = cgroup.directory_with("memory.events") {
+        } else if let Some(directory) = kills.directory_with("memory.events") {
             // The kernel marks the file as changed with POLLPRI.
             (File::open(directory.join("memory.events"))?.into(), Interest::PRIORITY)
         } else {
             return Ok(None);
         };
         let notice = watch_for(notice, interest)?;
-        Ok(Some(Self { notice, interest, cgroup: cgroup.clone() }))
+        Ok(Some(Self { notice, interest, kills }))
     }
 
     /// Waits for the first kill. Says whether there was one: the cgroup may go before.
@@ -59,7 +122,7 @@ impl OomWatch {
             }
             // Read, or it stays marked.
             if self.take_notice().is_err() {
-                return oom_kills(&self.cgroup).is_some_and(|kills| kills > 0);
+                return self.kills.any() == Some(true);
             }
             // Version 2 tells of the kill itself.
             let looks = if self.interest.is_priority() { 1 } else { LOOKS };
@@ -67,10 +130,10 @@ impl OomWatch {
                 if look > 0 {
                     tokio::time::sleep(LOOK_AGAIN).await;
                 }
-                match oom_kills(&self.cgroup) {
+                match self.kills.any() {
                     None => return false,
-                    Some(0) => {}
-                    Some(_) => return true,
+                    Some(false) => {}
+                    Some(true) => return true,
                 }
             }
         }
@@ -99,4 +162,45 @@ fn notices_of_v1(directory: &Path) -> io::Result<OwnedFd> {
     let mut registry = OpenOptions::new().write(true).open(directory.join("cgroup.event_control"))?;
     registry.write_all(registration.as_bytes())?;
     Ok(notices)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn count(directory: &Path, kills: u64) {
+        std::fs::create_dir_all(directory).unwrap();
+        let text = format!("oom 1\noom_kill {kills}\n");
+        crate::durable::replace(&directory.join("memory.events"), text.as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn a_kill_is_told_after_its_scope_is_gone_and_a_siblings_is_not() {
+        let slice = tempfile::tempdir().unwrap();
+        let scope = slice.path().join("a.scope");
+        count(slice.path(), 3);
+        count(&scope, 0);
+        let kills = OomKills::of(&Cgroup::scope_at(scope.clone()));
+        assert_eq!(kills.any(), Some(false));
+        count(slice.path(), 4);
+        assert_eq!(kills.any(), Some(false));
+        std::fs::remove_dir_all(&scope).unwrap();
+        assert_eq!(kills.any(), Some(false));
+        count(slice.path(), 5);
+        assert_eq!(kills.any(), Some(true));
+    }
+
+    #[test]
+    fn a_kill_in_the_cgroup_itself_is_told_and_nothing_of_one_that_is_gone() {
+        let parent = tempfile::tempdir().unwrap();
+        let own = parent.path().join("a");
+        count(parent.path(), 3);
+        count(&own, 0);
+        let kills = OomKills::of(&Cgroup::of_directories(vec![own.clone()]));
+        assert_eq!(kills.any(), Some(false));
+        count(&own, 1);
+        assert_eq!(kills.any(), Some(true));
+        std::fs::remove_dir_all(&own).unwrap();
+        assert_eq!(kills.any(), None);
+    }
 }

@@ -11,7 +11,7 @@ mod v2;
 #[cfg(test)]
 mod tests;
 
-use std::{fs::File, io, os::unix::fs::FileExt};
+use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
 
 use crate::cgroup::Cgroup;
 
@@ -187,6 +187,11 @@ pub(crate) fn pids_limit_hits(cgroup: &Cgroup) -> Option<u64> {
 pub(crate) fn oom_kills(cgroup: &Cgroup) -> Option<u64> {
     let of = |file| cgroup.directory_with(file).and_then(|directory| text::Table::read(directory, file));
     of("memory.oom_control").or_else(|| of("memory.events")).map(|table| table.get("oom_kill"))
+}
+
+/// As [`oom_kills`], in one directory of version 2 and those below it.
+pub(crate) fn oom_kills_in(directory: &Path) -> Option<u64> {
+    text::Table::read(directory, "memory.events").map(|table| table.get("oom_kill"))
 }
 
 fn read_memory(cgroup: &Cgroup) -> Option<(Memory, Version)> {

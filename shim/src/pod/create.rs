@@ -23,6 +23,7 @@ use crate::{
     error::Error,
     events::Event,
     lifecycle::{Effect, Trigger},
+    oom::OomKills,
     process::{PidFd, ProcessName, STATUS_KILLED, exit_code},
     record::{BundleNote, ContainerRecord},
     spec::Draft,
@@ -209,11 +210,13 @@ impl Pod {
             if let Some(container) = self.containers.get_mut(id) {
                 container.cgroup = self.record.cgroup.clone();
             }
+            let oom_kills = OomKills::of(&self.record.cgroup);
             self.sandbox = Some(Sandbox {
                 process: Arc::new(new.process),
                 control: new.control,
                 cgroup: Arc::new(self.record.cgroup.clone()),
-                _oom: self.watch_memory(&self.record.cgroup),
+                _oom: self.watch_memory(oom_kills.clone()),
+                oom_kills,
             });
             self.spawn(async move {
                 let status = new.exit.await.map_or(STATUS_KILLED, exit_code);

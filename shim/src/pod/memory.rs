@@ -10,10 +10,9 @@ use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 
 use super::{Input, Pod};
 use crate::{
-    cgroup::Cgroup,
     command::Signal,
-    oom::OomWatch,
-    stats::{MemoryUsage, oom_kills},
+    oom::{OomKills, OomWatch},
+    stats::MemoryUsage,
 };
 
 /// Pauses between two looks at the sandbox, while it grows and while it doesn't.
@@ -38,9 +37,9 @@ impl Drop for AbortOnDrop {
 impl Pod {
     /// Has the pod told of the kernel's first kill in the sandbox's cgroup. Without that a kill of the sandbox itself is
     /// still seen, by its exit.
-    pub(super) fn watch_memory(&self, cgroup: &Cgroup) -> Option<AbortOnDrop> {
+    pub(super) fn watch_memory(&self, kills: OomKills) -> Option<AbortOnDrop> {
         let pod = self.record.sandbox.as_str();
-        let watch = OomWatch::start(cgroup).unwrap_or_else(|error| {
+        let watch = OomWatch::start(kills).unwrap_or_else(|error| {
             log::warn!(pod; "cannot watch the sandbox's memory: {error}");
             None
         })?;
@@ -62,7 +61,7 @@ impl Pod {
 
     /// Whether the kernel has killed any process of the sandbox for want of memory.
     pub(super) fn has_run_out_of_memory(&self) -> bool {
-        oom_kills(&self.record.cgroup).is_some_and(|kills| kills > 0)
+        self.sandbox.as_ref().is_some_and(|sandbox| sandbox.oom_kills.any() == Some(true))
     }
 
     /// Has container `id` ended once it uses more than its own limit, if it has one.

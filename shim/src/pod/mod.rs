@@ -44,6 +44,7 @@ use crate::{
     },
     error::Error,
     events::EventQueue,
+    oom::OomKills,
     process::PidFd,
     reaper::Reaper,
     record::SandboxRecord,
@@ -102,6 +103,7 @@ struct Sandbox {
     cgroup: Arc<Cgroup>,
     /// Looks for the kernel's kills as long as this is there.
     _oom: Option<AbortOnDrop>,
+    oom_kills: OomKills,
 }
 
 /// The state of one pod.
