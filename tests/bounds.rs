@@ -178,7 +178,7 @@ fn cpu_time(pid: i32) -> Duration {
 /// Each of them has a limit that the shim looks after.
 fn twenty_idle_containers_are_watched_for_next_to_nothing(h: &Harness) {
     let pause = h.start(Spec::sleeper().sandbox("pause"));
-    let container = |n: u32| Spec::sleeper().id(format!("idle-{n}")).container_of("pause", pause.pid());
+    let container = |n: u32| Spec::sleeper().id(format!("idle-{n:02}")).container_of("pause", pause.pid());
     let containers: Vec<Task> = (0..20).map(|n| h.start(container(n).memory(64 << 20))).collect();
     let all = harness::proc::of_test(h.containerd.namespace(), h.containerd.pid());
     let shim = all.iter().find(|process| process.command.ends_with(" serve")).unwrap().pid;

@@ -23,6 +23,7 @@ harness::on_curfew_alone![
     start_without_a_spec_fails_with_one_line,
     an_unknown_container_is_not_found,
     a_second_create_at_the_shim_itself_already_exists,
+    ids_of_a_pod_that_runsc_would_confuse_are_refused,
     a_signal_that_does_not_exist_is_an_invalid_argument,
 ];
 
@@ -135,4 +136,19 @@ fn a_signal_that_does_not_exist_is_an_invalid_argument(h: &Harness) {
             assert_eq!(RpcError::from(error).code, Code::InvalidArgument, "signal {signal}");
         }
     });
+}
+
+fn ids_of_a_pod_that_runsc_would_confuse_are_refused(h: &Harness) {
+    let pause = h.start(Spec::sleeper().sandbox("pause"));
+    let of_pod = |id: &str| Spec::sleeper().id(id).container_of("pause", pause.pid());
+    let long = h.start(of_pod("worker-10"));
+    for id in ["worker-1", "worker-100", "paus", "pause-2"] {
+        let error = h.try_create(of_pod(id)).unwrap_err();
+        assert_eq!(error.code, Code::FailedPrecondition, "{id}: {error}");
+        assert!(error.message.contains("begins with"), "{id}: {error}");
+    }
+    let other = h.start(of_pod("worker-2"));
+    for task in [other, long, pause] {
+        task.end().unwrap();
+    }
 }

@@ -59,6 +59,11 @@ pub(crate) enum Error {
     NoSandbox(String),
     #[error("cgroup {path:?} of container {id:?} has members already: a sandbox needs one of its own")]
     CgroupInUse { id: String, path: String },
+    /// runsc takes an id for every container whose own begins with it, so it could delete the wrong one.
+    #[error(
+        "container {id:?} and container {other:?} of its pod: one's id begins with the other's, and runsc confuses them"
+    )]
+    AmbiguousId { id: String, other: String },
     #[error("exec {0:?} exists already")]
     ExecExists(String),
     #[error(transparent)]
@@ -138,6 +143,7 @@ impl Error {
             | Self::Expired { .. }
             | Self::NoSandbox(_)
             | Self::CgroupPath(CgroupPathError::NoSystemd { .. })
+            | Self::AmbiguousId { .. }
             | Self::CgroupInUse { .. } => Code::FailedPrecondition,
             Self::Runsc(error) => code_of_runsc(error.kind),
             Self::Resources(error) => code_of_resources(error),

@@ -80,6 +80,7 @@ impl Pod {
         if self.containers.contains_key(&request.id) {
             return Err(Error::AlreadyExists(request.id.to_string()));
         }
+        self.refuse_ambiguous(&request.id)?;
         self.refuse_if_expired()?;
         let own_cgroup = self.tools.dir.own_cgroup(request.id.as_str());
         let mut draft = Draft::read(&request.bundle, &own_cgroup)?;
@@ -118,6 +119,16 @@ impl Pod {
         self.containers.insert(container.id.clone(), container);
         self.rlimits = asked.rlimits;
         Ok((stdio, asked.masked))
+    }
+
+    /// Refuses an id that is the beginning of a sibling's, or begins with one. CRI's ids are all of one length.
+    fn refuse_ambiguous(&self, id: &ContainerId) -> Result<(), Error> {
+        let (id, others) = (id.as_str(), self.containers.keys().map(ContainerId::as_str));
+        let is_ambiguous = |other: &&str| id.starts_with(other) || other.starts_with(id);
+        match others.into_iter().find(is_ambiguous) {
+            Some(other) => Err(Error::AmbiguousId { id: id.to_owned(), other: other.to_owned() }),
+            None => Ok(()),
+        }
     }
 
     /// Refuses a logger where the node doesn't allow one.
