@@ -79,6 +79,8 @@ pub(crate) struct Asked {
     pub(crate) rlimits: Option<Rlimits>,
     /// Paths in the image to be masked, if they are there.
     pub(crate) masked: Vec<PathBuf>,
+    /// Whether the sandbox has the host's network.
+    pub(crate) host_network: bool,
 }
 
 /// Rewrites `spec` to what `subject` may have. Returns what it asks for that the spec alone doesn't bring about.
@@ -89,14 +91,14 @@ pub(crate) fn confine(spec: &mut Object, subject: &Subject<'_>) -> Result<Asked,
     annotations::confine(spec, subject.policy)?;
     privileges::confine(spec, subject)?;
     seccomp::confine(spec, subject)?;
-    namespaces::confine(spec, subject)?;
+    let host_network = namespaces::confine(spec, subject)?;
     mounts::confine(spec, subject)?;
     let masked = masks::confine(spec, subject)?;
     let rlimits = rlimits::confine(spec, subject)?;
     let limits = limits::confine(spec, subject.policy)?;
     refuse_hooks(spec, subject.policy)?;
     refuse_devices(spec)?;
-    Ok(Asked { limits, rlimits, masked })
+    Ok(Asked { limits, rlimits, masked, host_network })
 }
 
 /// Hooks are programs that run on the host, as root.

@@ -4,6 +4,7 @@
 //! their own, where they have what they make of it: there this limits the runsc commands alone.
 
 use caps::{CapSet, Capability, CapsHashSet, errors::CapsError};
+use curfew_config::Permission;
 
 /// What some path of runsc or of the shim needs: to make namespaces, cgroups and mounts, to serve files of any owner, to
 /// trace a guest, to end and protect processes.
@@ -27,21 +28,28 @@ const KEPT: [Capability; 17] = [
     Capability::CAP_SYS_RESOURCE,
 ];
 
-/// Gives up every capability that isn't needed, for this process and for all that it starts.
+/// Low ports, which a sandbox on the host's network can open by its own capabilities alone.
+const HOST_NETWORK: Capability = Capability::CAP_NET_BIND_SERVICE;
+
+/// Gives up every capability that isn't needed, for this process and for all that it starts. `host_network` says whether
+/// its sandbox may have the host's.
 ///
 /// # Errors
 /// The kernel refuses, which it does to nobody who may give capabilities up.
-pub(crate) fn reduce() -> Result<(), CapsError> {
+pub(crate) fn reduce(host_network: Permission) -> Result<(), CapsError> {
+    let keeps = |capability: &Capability| {
+        KEPT.contains(capability) || (*capability == HOST_NETWORK && host_network == Permission::Allow)
+    };
     for capability in caps::all() {
         // The kernel may not know it, or the node may not have it.
-        if !KEPT.contains(&capability) && caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false) {
+        if !keeps(&capability) && caps::has_cap(None, CapSet::Bounding, capability).unwrap_or(false) {
             caps::drop(None, CapSet::Bounding, capability)?;
         }
     }
     caps::clear(None, CapSet::Inheritable)?;
     for set in [CapSet::Effective, CapSet::Permitted] {
         let mut held: CapsHashSet = caps::read(None, set)?;
-        held.retain(|capability| KEPT.contains(capability));
+        held.retain(keeps);
         caps::set(None, set, &held)?;
     }
     Ok(())

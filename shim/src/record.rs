@@ -44,6 +44,9 @@ pub(crate) struct SandboxRecord {
     pub(crate) policy: NodePolicy,
     /// Set by the pod's first Create, then frozen.
     pub(crate) pod_policy: Option<PodPolicy>,
+    /// Whether the sandbox has the host's network.
+    #[serde(default)]
+    pub(crate) host_network: bool,
     /// The sandbox's process, once it is known.
     pub(crate) process: Option<ProcessName>,
     /// The sandbox's cgroup, which had no members before it: all that are in it may be killed.
@@ -89,6 +92,7 @@ impl SandboxRecord {
             runsc: new.runsc,
             policy: new.policy,
             pod_policy: None,
+            host_network: false,
             process: None,
             cgroup: Cgroup::default(),
             expired: false,

@@ -48,7 +48,7 @@ pub(crate) fn serve(inherited: Inherited) -> anyhow::Result<()> {
     logging::start(&record.bundle, record.debug);
     SandboxDir::sign_lock(&inherited.lock).context("signing the lock")?;
     // While there is one thread: what is given up now is given up for everything that it starts.
-    privileges::reduce().context("giving up capabilities")?;
+    privileges::reduce(record.policy.pod.host_network).context("giving up capabilities")?;
     outer_filter::install(&record.policy.seccomp)?;
     // Sandboxes and gofers become our children when the runsc that made them ends.
     prctl::set_child_subreaper(true).context("becoming a subreaper")?;

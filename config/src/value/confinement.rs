@@ -86,15 +86,7 @@ impl Reader<'_> {
     pub(super) fn pod(&self, file: file::Pod) -> Result<Pod, ConfigError> {
         let built_in = Pod::default();
         Ok(Pod {
-            host_network: self.take(
-                "pod.host_network",
-                file.host_network,
-                built_in.host_network,
-                |text| match text {
-                    "allow" => Err(Fault::Unsupported),
-                    _ => one_of(text, Permission::ALL, Permission::as_str),
-                },
-            )?,
+            host_network: self.permission("pod.host_network", file.host_network)?,
             host_namespaces: self.take(
                 "pod.host_namespaces",
                 file.host_namespaces,

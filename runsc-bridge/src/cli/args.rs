@@ -82,6 +82,15 @@ impl Settings {
             flags: input.flags,
         })
     }
+
+    /// The same settings for a sandbox on the host's network. Such a one has no user namespace of its own, so it doesn't
+    /// open files itself: what it needs for that would be capabilities on the host.
+    #[must_use]
+    pub fn on_host_network(mut self) -> Self {
+        "host".clone_into(&mut self.network);
+        self.directfs = false;
+        self
+    }
 }
 
 fn flag(name: &str, value: impl Into<OsString>) -> OsString {
@@ -187,6 +196,14 @@ mod tests {
              --platform=systrap --network=sandbox --overlay2=root:memory --directfs=true \
              --control-rpc-stop-timeout=0 --in-sandbox-cgroup=v2 --oci-seccomp=true --allow-suid=true --gso=false"
         );
+    }
+
+    #[test]
+    fn a_sandbox_on_the_hosts_network_opens_no_files_itself() {
+        let paths = SandboxPaths::new(Path::new("/s"), Path::new("/shared"));
+        let argv =
+            joined(global(&settings(&[]).unwrap().on_host_network(), &paths, std::io::stdin().as_fd()));
+        assert!(argv.contains(" --network=host ") && argv.contains(" --directfs=false "), "{argv}");
     }
 
     #[test]

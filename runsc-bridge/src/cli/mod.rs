@@ -90,6 +90,7 @@ pub struct StartCall<'a> {
 }
 
 /// runsc for one sandbox: a binary, its settings, and the sandbox's directories.
+#[derive(Clone)]
 pub struct Cli {
     binary: PathBuf,
     settings: Settings,
@@ -101,6 +102,13 @@ impl Cli {
     /// runsc at `binary` with `settings` for the sandbox of `paths`; `exits` reaps what is started.
     pub fn new(binary: PathBuf, settings: Settings, paths: SandboxPaths, exits: Arc<dyn ChildExits>) -> Self {
         Self { binary, settings, paths, exits }
+    }
+
+    /// The same runsc with other settings.
+    #[must_use]
+    pub fn with_settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
     }
 
     /// The sandbox's directories.

@@ -105,6 +105,10 @@ fn the_hosts_namespaces_are_refused_or_replaced() {
         assert!(matches!(refused, Refusal::NotAllowed { rule: named, .. } if named == rule), "{missing}");
     }
     assert!(confined(json!({}), &policy).is_err());
+    let mut by_path = own_namespaces();
+    by_path[0]["path"] = json!(format!("/proc/{}/ns/net", std::process::id()));
+    let refused = confined(json!({ "linux": { "namespaces": by_path } }), &policy).unwrap_err();
+    assert!(matches!(refused, Refusal::NotAllowed { rule: "pod.host_network", .. }));
     policy.pod.host_namespaces = HostNamespaces::Ignore;
     let kept = confined(without("pid"), &policy).unwrap();
     assert!(kept["linux"]["namespaces"].as_array().unwrap().contains(&json!({ "type": "pid" })));

@@ -105,6 +105,9 @@ impl Pod {
         if cgroup.is_populated() {
             return Err(Error::CgroupInUse { id: request.id.to_string(), path: spec.cgroups_path });
         }
+        if role.is_root() {
+            self.decide_network(asked.host_network)?;
+        }
         let stdio = self.open_stdio(&request)?;
         self.note_container(&request, &role, &cgroup)?;
         let ceilings = Ceilings {

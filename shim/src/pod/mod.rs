@@ -78,7 +78,8 @@ enum Input {
     PauseDone(ContainerId, pause::Direction, Result<(), RunscError>),
 }
 
-/// What the work that the pod task starts needs, and never changes.
+/// What the work that the pod task starts needs, and never changes once there is a sandbox.
+#[derive(Clone)]
 pub(crate) struct Tools {
     pub(crate) namespace: String,
     pub(crate) sandbox: SandboxId,

@@ -1,10 +1,16 @@
 //! What the first Create decides for the whole pod.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use curfew_config::PodPolicy;
 
-use crate::{confine::ShmSize, error::Error, pod::Pod, unsupported::unsupported_limit};
+use crate::{
+    confine::ShmSize,
+    error::Error,
+    pod::{Pod, Tools},
+    serve::settings_of,
+    unsupported::unsupported_limit,
+};
 
 impl Pod {
     /// The first Create decides what the whole pod gets, for its life. Returns the part of it that goes into specs.
@@ -26,6 +32,17 @@ impl Pod {
     /// The processes that a container of the pod can have at most.
     pub(in crate::pod) fn most_pids(&self) -> u64 {
         self.record.pod_policy.as_ref().map_or(u64::MAX, |policy| policy.pids)
+    }
+
+    /// A root container decides which network its sandbox has, and every later call of runsc names the same.
+    pub(super) fn decide_network(&mut self, is_host: bool) -> Result<(), Error> {
+        self.record.host_network = is_host;
+        let settings = settings_of(&self.record.policy)?;
+        let settings = if is_host { settings.on_host_network() } else { settings };
+        let mut tools = Tools::clone(&self.tools);
+        tools.cli = tools.cli.with_settings(settings);
+        self.tools = Arc::new(tools);
+        Ok(())
     }
 }
 
