@@ -145,7 +145,7 @@ fn prepare_child(parent: Pid, log: Option<RawFd>, makes_sandbox: bool) -> io::Re
         }
     }
     reset_oom_score();
-    if makes_sandbox {
+    if makes_sandbox && log != Some(HIGH_DESCRIPTOR) {
         widen_descriptor_table();
     }
     Ok(())

@@ -29,6 +29,11 @@ pub(super) fn confine(spec: &mut Object, policy: &NodePolicy) -> Result<AskedLim
     let memory = object_mut(resources, "memory")?;
     let asked_memory = positive(memory, "limit", "linux.resources.memory.limit")?;
     memory.insert("limit".to_owned(), json!(asked_memory.unwrap_or(u64::MAX).min(limits.memory)));
+    // Together with swap it may be no more: swap is memory that the node's ceiling would not count.
+    if !matches!(memory.get("swap"), None | Some(Value::Null)) {
+        let both = positive(memory, "swap", "linux.resources.memory.swap")?;
+        memory.insert("swap".to_owned(), json!(both.unwrap_or(u64::MAX).min(limits.memory)));
+    }
 
     let cpu = object_mut(resources, "cpu")?;
     let period = positive(cpu, "period", "linux.resources.cpu.period")?.unwrap_or(PERIOD);

@@ -1,10 +1,11 @@
 use std::{collections::BTreeSet, path::Path};
 
 use curfew_config::{HostNamespaces, NoNewPrivs, Permission};
-use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+
+mod properties;
 
 const CRI: [&str; 2] = ["io.kubernetes.cri.sandbox-id", "io.kubernetes.cri.container-type"];
 
@@ -233,67 +234,5 @@ fn sockets_devices_and_other_file_systems_are_never_mounted() {
     for (kind, fine) in [("proc", true), ("tmpfs", true), ("cgroup", true), ("nfs", false), ("", false)] {
         let mounts = json!([{ "destination": "/m", "type": kind, "source": "x" }]);
         assert_eq!(of_pod(mounts, &policy).is_ok(), fine, "{kind}");
-    }
-}
-
-fn names() -> impl Strategy<Value = Vec<String>> {
-    let known = caps::all().into_iter().map(|capability| capability.to_string()).collect::<Vec<_>>();
-    proptest::sample::subsequence(known.clone(), 0..known.len())
-}
-
-/// Trees that are nearly specs.
-fn anything() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        "[a-z/]{0,8}".prop_map(Value::from),
-    ];
-    let keys = "(process|capabilities|bounding|linux|resources|memory|limit|cpu|quota|mounts|options|type|source|hooks|devices|path|namespaces|annotations|maskedPaths|destination|rlimits|soft|seccomp|syscalls|action)";
-    leaf.prop_recursive(5, 64, 6, move |inner| {
-        prop_oneof![
-            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            proptest::collection::btree_map(keys, inner, 0..6)
-                .prop_map(|map| Value::Object(map.into_iter().collect())),
-        ]
-    })
-}
-
-proptest! {
-    #[test]
-    fn nothing_gets_more_than_it_asked_for_nor_more_than_the_ceiling(asked in names(), ceiling in names(), more in names()) {
-        let mut policy = NodePolicy::default();
-        policy.pod.privileged = Permission::Allow;
-        policy.capabilities.ceiling = ceiling;
-        let spec = json!({
-            "process": { "capabilities": { "bounding": asked, "effective": more, "permitted": more, "ambient": more } },
-            "linux": { "namespaces": own_namespaces() },
-        });
-        let kept = confined(spec.clone(), &policy).unwrap();
-        let set = |spec: &Value, name: &str| -> BTreeSet<String> {
-            let names = spec["process"]["capabilities"][name].as_array();
-            names.into_iter().flatten().map(|name| name.as_str().unwrap().to_owned()).collect()
-        };
-        let privileged = ["bounding", "effective", "permitted"].iter().any(|name| {
-            ["CAP_SYS_ADMIN", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_BOOT"].iter().all(|c| set(&spec, name).contains(*c))
-        });
-        let ceiling: BTreeSet<String> = policy.capabilities.ceiling.iter().cloned().collect();
-        for name in ["bounding", "effective", "permitted"] {
-            prop_assert!(set(&kept, name).is_subset(&set(&spec, name)));
-            prop_assert!(privileged || set(&kept, name).is_subset(&ceiling));
-        }
-        prop_assert!(set(&kept, "ambient").is_empty());
-        prop_assert_eq!(confined(kept.clone(), &policy).unwrap(), kept);
-    }
-
-    #[test]
-    fn no_spec_panics_and_doing_it_twice_is_doing_it_once(spec in anything()) {
-        if !spec.is_object() {
-            return Ok(());
-        }
-        let policy = NodePolicy::default();
-        if let Ok(kept) = confined(spec, &policy) {
-            prop_assert_eq!(confined(kept.clone(), &policy).unwrap(), kept);
-        }
     }
 }

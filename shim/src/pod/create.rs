@@ -283,6 +283,7 @@ impl Pod {
             self.record.forget_sandbox();
         }
         self.forget_record(id);
+        self.limit_pod_memory();
         if let Some(responder) = container.init.waiting.into_iter().next() {
             let _ = responder.send(Err(error));
         }

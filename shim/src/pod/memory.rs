@@ -18,6 +18,8 @@ use crate::{
 /// Pauses between two looks at the sandbox, while it grows and while it doesn't.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// How often a sandbox is told to kill one of its containers, with the longest pause in between.
+const KILLS: u32 = 5;
 /// After this long a container is asked for all the same: another may have shrunk by as much as it has grown.
 const LONGEST_TRUST: Duration = Duration::from_secs(30);
 /// How much a sandbox has to grow before its containers are asked for.
@@ -82,19 +84,31 @@ impl Pod {
         if container.init.has_ended() {
             return;
         }
-        let most = container.ceilings.memory.unwrap_or_default();
-        log::warn!(container = id.as_str(); "uses {used} bytes of memory where it may use {most}: ending it");
+        // It is told again until it has ended.
+        if !container.out_of_memory {
+            let most = container.ceilings.memory.unwrap_or_default();
+            log::warn!(container = id.as_str(); "uses {used} bytes of memory where it may use {most}: ending it");
+        }
         container.out_of_memory = true;
         self.kill_all_of(id);
     }
 
-    /// Kills every process of container `id` and leaves the others of the pod alone.
+    /// Kills every process of container `id` and leaves the others of the pod alone. A root container whose sandbox doesn't
+    /// do that ends with its sandbox.
     pub(super) fn kill_all_of(&self, id: &ContainerId) {
         let (Ok(control), limit) = (self.control(), self.tools.calls.signal) else { return };
+        let is_root = self.containers.get(id).is_some_and(|container| container.role.is_root());
+        let sandbox = self.target().filter(|_| is_root);
         let id = id.clone();
         tokio::spawn(async move {
-            if let Err(error) = control.signal(&id, Signal::KILL.number(), SignalScope::All, limit).await {
+            for _ in 0..KILLS {
+                let killed = control.signal(&id, Signal::KILL.number(), SignalScope::All, limit).await;
+                let Err(error) = killed else { return };
                 log::error!(container = id.as_str(); "cannot end it: {error}");
+                if let Some(sandbox) = &sandbox {
+                    return sandbox.kill_processes();
+                }
+                tokio::time::sleep(LONGEST_PAUSE).await;
             }
         });
     }
@@ -122,15 +136,15 @@ impl ContainerWatch {
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 continue;
             }
-            // A container that has ended has nothing to look at.
-            let Ok(usage) = self.control.usage(&self.id, self.call_limit).await else { return };
+            pause = SHORTEST_PAUSE;
+            // A sandbox that is slow to answer is asked again; the watch ends with the container.
+            let Ok(usage) = self.control.usage(&self.id, self.call_limit).await else { continue };
             if usage.memory_bytes > self.limit {
-                let _ = outcomes.send(Input::OverMemory(self.id, usage.memory_bytes));
-                return;
+                let _ = outcomes.send(Input::OverMemory(self.id.clone(), usage.memory_bytes));
+                continue;
             }
             (asked_at, total_then) = (Some(Instant::now()), total);
             step = ((self.limit - usage.memory_bytes) / 4).clamp(LEAST_STEP, MOST_STEP);
-            pause = SHORTEST_PAUSE;
         }
     }
 }

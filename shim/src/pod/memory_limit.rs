@@ -3,11 +3,8 @@
 //! kubelet limits a pod whose containers all have limits, and then this stays out of its way. Elsewhere only the node's
 //! ceiling would hold, and a container that grows faster than it is looked at could take all of that.
 
-use runsc_bridge::ContainerId;
-
 use super::Pod;
 use crate::{
-    cgroup::Cgroup,
     resources::{self, Limit, Resources},
     stats::memory_limit,
 };
@@ -29,22 +26,15 @@ impl Pod {
             return;
         }
         let memory = with_overhead(&limits).unwrap_or(most).min(most);
-        self.write_pod_memory(&root, memory, sandbox.cgroup.as_ref().clone());
-    }
-
-    fn write_pod_memory(&self, root: &ContainerId, memory: u64, cgroup: Cgroup) {
-        if memory_limit(&cgroup) == Some(memory) {
+        if memory_limit(&sandbox.cgroup) == Some(memory) {
             return;
         }
+        // At once: these are in order then. A limit below what is in use is refused, so nothing has to be reclaimed.
         let resources =
             Resources { memory: Some(Limit::At(memory)), check_usage: true, ..Resources::default() };
-        let root = root.clone();
-        // To take memory away can mean to reclaim it first.
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = resources::apply(&resources, &cgroup) {
-                log::warn!(pod = root.as_str(); "its memory stays as it is: {error}");
-            }
-        });
+        if let Err(error) = resources::apply(&resources, &sandbox.cgroup) {
+            log::warn!(pod = root.as_str(); "its memory stays as it is: {error}");
+        }
     }
 }
 

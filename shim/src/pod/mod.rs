@@ -60,7 +60,7 @@ const FORGOTTEN: Duration = Duration::from_secs(10);
 enum Input {
     Request(Command, Responder),
     /// Work that changed nothing in the pod has its answer.
-    Answered(Responder, Result<Reply, Error>),
+    Updated(update::Updated, Responder, Result<(), Error>),
     Created(ContainerId, ContainerStdio, Result<create::Created, Error>),
     Started(ContainerId, ContainerStdio, start::Started),
     Exited(ContainerId, u32),
@@ -180,7 +180,7 @@ impl Pod {
     fn handle(&mut self, input: Input) {
         match input {
             Input::Request(command, responder) => self.request(command, responder),
-            Input::Answered(responder, result) => drop(responder.send(result)),
+            Input::Updated(updated, responder, result) => self.updated(updated, responder, result),
             Input::Created(id, stdio, result) => self.created(&id, stdio, result),
             Input::Started(id, stdio, started) => self.started(&id, stdio, started),
             Input::Exited(id, status) => self.exited(&id, status),

@@ -16,6 +16,9 @@ impl Resources {
         if let Some(memory) = &mut self.memory {
             *memory = memory.at_most(ceilings.memory);
         }
+        if let Some(both) = &mut self.memory_and_swap {
+            *both = both.at_most(ceilings.memory);
+        }
         if self.cpu_quota.is_some() || self.cpu_period.is_some() {
             // One without the other would be another share of a CPU than was asked for.
             let period = *self.cpu_period.get_or_insert(PERIOD);
@@ -58,6 +61,8 @@ mod tests {
         for memory in [Limit::Unlimited, Limit::At(1 << 40), Limit::At(1 << 30)] {
             let resources = held(Resources { memory: Some(memory), ..Resources::default() });
             assert_eq!(resources.memory, Some(Limit::At(1 << 30)));
+            let resources = held(Resources { memory_and_swap: Some(memory), ..Resources::default() });
+            assert_eq!(resources.memory_and_swap, Some(Limit::At(1 << 30)));
         }
         let smaller = Resources { memory: Some(Limit::At(1 << 20)), ..Resources::default() };
         assert_eq!(held(smaller.clone()), smaller);
