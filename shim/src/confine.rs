@@ -15,6 +15,8 @@ mod seccomp;
 mod shm;
 
 #[cfg(test)]
+mod speed;
+#[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;

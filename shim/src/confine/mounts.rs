@@ -10,7 +10,7 @@ use std::{
 use curfew_config::Permission;
 use serde_json::{Value, json};
 
-use super::{Object, Refusal, Subject, malformed, masks, plain_path, shm};
+use super::{Object, PodPlaces, Refusal, Subject, malformed, masks, plain_path, shm};
 
 /// File systems that the sandbox makes itself.
 const OWN_KINDS: [&str; 8] = ["proc", "sysfs", "tmpfs", "devpts", "devtmpfs", "mqueue", "cgroup", "cgroup2"];
@@ -25,9 +25,10 @@ pub(super) fn confine(spec: &mut Object, subject: &Subject<'_>) -> Result<(), Re
         *mounts = json!([]);
     }
     let mounts = mounts.as_array_mut().ok_or_else(|| malformed("mounts"))?;
+    let own = OwnPlaces::of(subject);
     for mount in &mut *mounts {
         let mount = mount.as_object_mut().ok_or_else(|| malformed("mounts"))?;
-        confine_one(mount, subject)?;
+        confine_one(mount, subject, own.as_ref())?;
     }
     if !mounts.iter().any(is_cgroup) {
         mounts.push(json!({
@@ -43,7 +44,11 @@ fn is_cgroup(mount: &Value) -> bool {
     mount.get("type").and_then(Value::as_str).is_some_and(|kind| kind == "cgroup" || kind == "cgroup2")
 }
 
-fn confine_one(mount: &mut Object, subject: &Subject<'_>) -> Result<(), Refusal> {
+fn confine_one(
+    mount: &mut Object,
+    subject: &Subject<'_>,
+    own: Option<&OwnPlaces<'_>>,
+) -> Result<(), Refusal> {
     let text = |key: &str| mount.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (kind, source, target) = (text("type"), text("source"), text("destination"));
     let mut options = options(mount)?;
@@ -61,7 +66,7 @@ fn confine_one(mount: &mut Object, subject: &Subject<'_>) -> Result<(), Refusal>
         }
         return Ok(());
     }
-    check_source(&source, &target, subject)?;
+    check_source(&source, &target, subject, own)?;
     options.retain(|option| !TAKEN_OUT.contains(&option.as_str()));
     options.extend(["nosuid".to_owned(), "nodev".to_owned()]);
     mount.insert("options".to_owned(), json!(options));
@@ -79,7 +84,12 @@ fn options(mount: &Object) -> Result<Vec<String>, Refusal> {
     }
 }
 
-fn check_source(source: &str, target: &str, subject: &Subject<'_>) -> Result<(), Refusal> {
+fn check_source(
+    source: &str,
+    target: &str,
+    subject: &Subject<'_>,
+    own: Option<&OwnPlaces<'_>>,
+) -> Result<(), Refusal> {
     let never = |why: &str| Refusal::Never { what: format!("mount of {source:?} at {target:?}, {why}") };
     let written = plain_path(source).ok_or_else(|| never("which is not a plain absolute path"))?;
     // Through links, to what would be mounted.
@@ -88,7 +98,7 @@ fn check_source(source: &str, target: &str, subject: &Subject<'_>) -> Result<(),
     if kind.is_socket() || kind.is_fifo() || kind.is_char_device() || kind.is_block_device() {
         return Err(never("which is neither a file nor a directory"));
     }
-    if subject.pod.is_some() && is_pods_own(&real, subject) {
+    if own.is_some_and(|own| own.has(&real)) {
         return Ok(());
     }
     if let Some(place) = protected(subject).iter().find(|place| overlaps(&real, place)) {
@@ -101,29 +111,46 @@ fn check_source(source: &str, target: &str, subject: &Subject<'_>) -> Result<(),
     Ok(())
 }
 
-/// Whether kubelet or containerd has made it for this pod.
-fn is_pods_own(real: &Path, subject: &Subject<'_>) -> bool {
-    let (Some(pod), mounts) = (&subject.pod, &subject.policy.mounts) else { return false };
-    if !pod.uid.is_empty() && real.starts_with(real_place(&mounts.kubelet).join("pods").join(&pod.uid)) {
-        return true;
-    }
-    pods_own(real, subject).is_some()
+/// Where kubelet and containerd make what is a pod's own, looked up once for all of its mounts.
+struct OwnPlaces<'a> {
+    pod: &'a PodPlaces,
+    /// The pod's part of kubelet's directory; `None` for a pod without a UID.
+    kubelet: Option<PathBuf>,
+    containerd: Vec<PathBuf>,
 }
 
-/// The path below containerd's directory of what containerd has made for this pod, as `<plugin>/sandboxes/<id>/…` or
-/// `<plugin>/containers/<id>/…`; `None` for anything else.
-pub(super) fn pods_own<'a>(real: &'a Path, subject: &Subject<'_>) -> Option<Vec<Cow<'a, str>>> {
-    let pod = subject.pod.as_ref()?;
-    subject.policy.mounts.containerd.iter().find_map(|dir| {
-        let below = real.strip_prefix(real_place(dir)).ok()?;
-        let parts: Vec<_> = below.components().map(|part| part.as_os_str().to_string_lossy()).collect();
-        let is_own = match &parts[..] {
-            [_, kind, id, _, ..] if kind == "sandboxes" => *id == pod.sandbox,
-            [_, kind, id, _, ..] if kind == "containers" => *id == pod.container,
-            _ => false,
-        };
-        is_own.then_some(parts)
-    })
+impl<'a> OwnPlaces<'a> {
+    fn of(subject: &'a Subject<'_>) -> Option<Self> {
+        let (pod, mounts) = (subject.pod.as_ref()?, &subject.policy.mounts);
+        let kubelet = (!pod.uid.is_empty()).then(|| real_place(&mounts.kubelet).join("pods").join(&pod.uid));
+        Some(Self { pod, kubelet, containerd: mounts.containerd.iter().map(|dir| real_place(dir)).collect() })
+    }
+
+    /// Whether kubelet or containerd has made it for this pod.
+    fn has(&self, real: &Path) -> bool {
+        self.kubelet.as_ref().is_some_and(|own| real.starts_with(own))
+            || self.below_containerd(real).is_some()
+    }
+
+    /// The path below containerd's directory of what containerd has made for this pod, as `<plugin>/sandboxes/<id>/…` or
+    /// `<plugin>/containers/<id>/…`; `None` for anything else.
+    fn below_containerd<'r>(&self, real: &'r Path) -> Option<Vec<Cow<'r, str>>> {
+        self.containerd.iter().find_map(|dir| {
+            let below = real.strip_prefix(dir).ok()?;
+            let parts: Vec<_> = below.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+            let is_own = match &parts[..] {
+                [_, kind, id, _, ..] if kind == "sandboxes" => *id == self.pod.sandbox,
+                [_, kind, id, _, ..] if kind == "containers" => *id == self.pod.container,
+                _ => false,
+            };
+            is_own.then_some(parts)
+        })
+    }
+}
+
+/// As [`OwnPlaces::below_containerd`], for one path.
+pub(super) fn pods_own<'r>(real: &'r Path, subject: &Subject<'_>) -> Option<Vec<Cow<'r, str>>> {
+    OwnPlaces::of(subject)?.below_containerd(real)
 }
 
 /// Directories that no pod sees: the kernel's, Curfew's own, and those of kubelet and containerd but for its own part.

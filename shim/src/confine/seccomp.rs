@@ -52,7 +52,7 @@ pub(super) fn confine(spec: &mut Object, subject: &Subject<'_>) -> Result<(), Re
 
 /// Everything that isn't named is missing, as it is where a kernel doesn't have it: programs know how to go on without a
 /// call that isn't there, and give up on one that fails. Among these is clone3, whose flags no filter can see.
-fn runtime_default(spec: &Object) -> Result<Value, Refusal> {
+pub(super) fn runtime_default(spec: &Object) -> Result<Value, Refusal> {
     let mut allowed: Vec<&str> = ALLOWED.iter().flat_map(|(_, names)| words(names)).collect();
     let mut denied: Vec<&str> = words(DENIED).collect();
     for (capabilities, names) in PRIVILEGED {
