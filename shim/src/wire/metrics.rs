@@ -27,6 +27,25 @@ pub(crate) fn encode(stats: &Stats) -> Result<Any, protobuf::Error> {
     Ok(Any { type_url: type_url.to_owned(), value, ..Any::default() })
 }
 
+/// An interface in the message of a version: they have the same one, as two types.
+macro_rules! network {
+    ($version:ident, $interface:expr) => {{
+        let Interface { name, received, sent } = $interface;
+        $version::NetworkStat {
+            name: name.clone(),
+            rx_bytes: received.bytes,
+            rx_packets: received.packets,
+            rx_errors: received.errors,
+            rx_dropped: received.dropped,
+            tx_bytes: sent.bytes,
+            tx_packets: sent.packets,
+            tx_errors: sent.errors,
+            tx_dropped: sent.dropped,
+            ..$version::NetworkStat::default()
+        }
+    }};
+}
+
 fn metrics_v1(stats: &Stats) -> v1::Metrics {
     let oom = |memory: &Memory| v1::MemoryOomControl {
         oom_kill: memory.oom_kills,
@@ -38,7 +57,7 @@ fn metrics_v1(stats: &Stats) -> v1::Metrics {
         memory: stats.memory.as_ref().map(memory_v1).into(),
         memory_oom_control: stats.memory.as_ref().map(oom).into(),
         blkio: MessageField::some(io_v1(&stats.io)),
-        network: stats.network.iter().map(network_v1).collect(),
+        network: stats.network.iter().map(|interface| network!(v1, interface)).collect(),
         ..v1::Metrics::default()
     }
 }
@@ -120,22 +139,6 @@ fn io_v1(devices: &[DeviceIo]) -> v1::BlkIOStat {
     }
 }
 
-fn network_v1(interface: &Interface) -> v1::NetworkStat {
-    let Interface { name, received, sent } = interface;
-    v1::NetworkStat {
-        name: name.clone(),
-        rx_bytes: received.bytes,
-        rx_packets: received.packets,
-        rx_errors: received.errors,
-        rx_dropped: received.dropped,
-        tx_bytes: sent.bytes,
-        tx_packets: sent.packets,
-        tx_errors: sent.errors,
-        tx_dropped: sent.dropped,
-        ..v1::NetworkStat::default()
-    }
-}
-
 fn metrics_v2(stats: &Stats) -> v2::Metrics {
     v2::Metrics {
         pids: stats.pids.as_ref().map(pids_v2).into(),
@@ -143,7 +146,7 @@ fn metrics_v2(stats: &Stats) -> v2::Metrics {
         memory: stats.memory.as_ref().map(memory_v2).into(),
         memory_events: stats.memory.as_ref().and_then(memory_events_v2).into(),
         io: MessageField::some(io_v2(&stats.io)),
-        network: stats.network.iter().map(network_v2).collect(),
+        network: stats.network.iter().map(|interface| network!(v2, interface)).collect(),
         ..v2::Metrics::default()
     }
 }
@@ -205,20 +208,4 @@ fn io_v2(devices: &[DeviceIo]) -> v2::IOStat {
         ..v2::IOEntry::default()
     };
     v2::IOStat { usage: devices.iter().map(entry).collect(), ..v2::IOStat::default() }
-}
-
-fn network_v2(interface: &Interface) -> v2::NetworkStat {
-    let Interface { name, received, sent } = interface;
-    v2::NetworkStat {
-        name: name.clone(),
-        rx_bytes: received.bytes,
-        rx_packets: received.packets,
-        rx_errors: received.errors,
-        rx_dropped: received.dropped,
-        tx_bytes: sent.bytes,
-        tx_packets: sent.packets,
-        tx_errors: sent.errors,
-        tx_dropped: sent.dropped,
-        ..v2::NetworkStat::default()
-    }
 }

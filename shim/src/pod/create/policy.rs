@@ -36,12 +36,15 @@ impl Pod {
 
     /// A root container decides which network its sandbox has, and every later call of runsc names the same.
     pub(super) fn decide_network(&mut self, is_host: bool) -> Result<(), Error> {
-        self.record.host_network = is_host;
+        if self.record.host_network == is_host {
+            return Ok(());
+        }
         let settings = settings_of(&self.record.policy)?;
         let settings = if is_host { settings.on_host_network() } else { settings };
         let mut tools = Tools::clone(&self.tools);
         tools.cli = tools.cli.with_settings(settings);
         self.tools = Arc::new(tools);
+        self.record.host_network = is_host;
         Ok(())
     }
 }
