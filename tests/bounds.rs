@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use harness::{ExecSpec, Harness, Options, Runtime, Spec, Stdio, Task, machine, rpc::poll, with_options};
+use harness::{ExecSpec, Harness, Options, Runtime, Spec, Stdio, Task, cgroup, rpc::poll, with_options};
 
 harness::on_curfew_alone![
     a_disk_filler_fills_its_own_memory_and_no_disk,
@@ -115,10 +115,8 @@ fn a_guest_whose_overlay_has_a_size_sees_a_full_disk_and_lives() {
     });
 }
 
-/// The directory of a container's cgroup that has `file`.
 fn directory_with(h: &Harness, id: &str, file: &str) -> Option<PathBuf> {
-    let its = format!("{}/{id}", h.containerd.namespace());
-    machine::cgroups().into_iter().find(|dir| dir.ends_with(&its) && dir.join(file).exists())
+    cgroup::directory_with(h.containerd.namespace(), id, file)
 }
 
 fn number(path: PathBuf) -> u64 {

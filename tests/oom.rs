@@ -85,11 +85,8 @@ fn a_container_that_is_killed_by_hand_has_no_such_event(h: &Harness) {
 }
 
 fn memory_cgroup(h: &Harness, id: &str) -> PathBuf {
-    let path = cgroup::path(h.containerd.namespace(), id);
-    let is_its = |dir: &PathBuf| dir.ends_with(&path);
-    let accounts =
-        |dir: &PathBuf| ["memory.oom_control", "memory.events"].iter().any(|f| dir.join(f).exists());
-    harness::machine::cgroups().into_iter().find(|dir| is_its(dir) && accounts(dir)).unwrap()
+    let with = |file| cgroup::directory_with(h.containerd.namespace(), id, file);
+    with("memory.oom_control").or_else(|| with("memory.events")).unwrap()
 }
 
 fn a_sandbox_that_lost_a_process_for_want_of_memory_ends(h: &Harness) {

@@ -19,6 +19,8 @@ use rustix::thread::{Gid, Uid, set_thread_groups, set_thread_res_gid, set_thread
 
 harness::on_curfew_alone![the_processes_of_a_sandbox_are_where_they_should_be_and_hold_what_they_should,];
 
+/// Where a gofer has its container's files.
+const CHROOT: &str = "/root";
 /// Nobody's number, as an unprivileged program on the node may have it.
 const NOBODY: u32 = 65534;
 
@@ -139,7 +141,7 @@ fn the_processes_of_a_sandbox_are_where_they_should_be_and_hold_what_they_should
     for kind in ["mnt", "net", "pid", "ipc", "uts", "user", "cgroup"] {
         assert_eq!(namespace(shim, kind), namespace(h.containerd.pid().unwrap(), kind), "the shim's {kind}");
     }
-    for (name, pid, root) in [("gofer", gofer, "/root"), ("sandbox", sandbox, "/")] {
+    for (name, pid, root) in [("gofer", gofer, CHROOT), ("sandbox", sandbox, "/")] {
         for kind in ["mnt", "net", "ipc", "uts", "user", "pid"] {
             assert_ne!(namespace(pid, kind), host(kind), "the {name}'s {kind}");
         }
@@ -174,7 +176,8 @@ fn hold_no_more_than_they_should(h: &Harness, [shim, gofer, sandbox]: [i32; 3]) 
     let (io, state, bundle) = (below("io"), below("run/s"), below("state"));
     let of_all = ["/dev/null", "anon_inode", "socket", "pipe"];
     let cgroup = format!("/curfew-test/{}/", h.containerd.namespace());
-    let of_gvisor = ["/memfd:runsc-log", "/root", "/root/", &cgroup, &io];
+    let below_chroot = format!("{CHROOT}/");
+    let of_gvisor = ["/memfd:runsc-log", CHROOT, &below_chroot, &cgroup, &io];
     let with =
         |more: &[&str]| -> Vec<String> { of_all.iter().chain(more).map(|one| (*one).to_owned()).collect() };
     assert_eq!(unexpected(descriptors(shim), &with(&[&io, &state])), Vec::<String>::new(), "the shim's");

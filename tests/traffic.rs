@@ -4,14 +4,8 @@
 
 use std::{process::Command, time::Duration};
 
-use containerd_shim_protos::{
-    api::StatsRequest, cgroups::metrics as v1, cgroups_v2::metrics as v2, protobuf::Message,
-};
-use harness::{
-    ExecSpec, Harness, Spec, Task,
-    rpc::poll,
-    shim::{Shim, limit},
-};
+use containerd_shim_protos::{cgroups::metrics as v1, cgroups_v2::metrics as v2, protobuf::Message};
+use harness::{ExecSpec, Harness, Spec, Task, rpc::poll};
 use serde_json::json;
 
 harness::on_curfew_alone![stats_count_the_bytes_of_the_pods_interface];
@@ -50,9 +44,7 @@ fn ip(arguments: &[&str]) {
 
 /// Name and bytes, received and sent, of each interface.
 fn traffic(task: &Task) -> Vec<(String, u64, u64)> {
-    let shim = Shim::of(task.containerd(), task.id()).unwrap();
-    let request = StatsRequest { id: task.id().into(), ..StatsRequest::default() };
-    let stats = shim.tasks().stats(limit(), &request).unwrap().stats.unwrap();
+    let stats = task.metrics().unwrap();
     if stats.type_url.contains("v1") {
         let metrics = v1::Metrics::parse_from_bytes(&stats.value).unwrap();
         metrics.network.into_iter().map(|one| (one.name, one.rx_bytes, one.tx_bytes)).collect()

@@ -33,6 +33,12 @@ pub fn path(namespace: &str, id: &str) -> PathBuf {
     format!("curfew-test/{namespace}/{id}").into()
 }
 
+/// The directory of a container's cgroup that has `file`.
+pub fn directory_with(namespace: &str, id: &str, file: &str) -> Option<PathBuf> {
+    let its = path(namespace, id);
+    machine::cgroups().into_iter().find(|dir| dir.ends_with(&its) && dir.join(file).exists())
+}
+
 /// The cgroups that a test's are in, in every hierarchy.
 pub(crate) fn parents(namespace: &str) -> [String; 4] {
     let slice = format!("curfew.slice/{namespace}.slice");

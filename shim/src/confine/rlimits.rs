@@ -142,10 +142,7 @@ fn written(limits: &Named) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{
-        ShmSize,
-        tests::{confined_for, own_namespaces},
-    };
+    use super::super::tests::{confined_for, own_namespaces, subject};
     use super::*;
 
     fn spec(limits: &Value) -> Value {
@@ -166,13 +163,7 @@ mod tests {
         let mut pod = None;
         let mut start = |role: &Role, limits: Value| {
             let Value::Object(mut spec) = spec(&limits) else { unreachable!() };
-            let subject = Subject {
-                policy: &policy,
-                role,
-                shm: ShmSize { bytes: 0, asked: false },
-                pod: None,
-                rlimits: pod,
-            };
+            let subject = Subject { rlimits: pod, ..subject(&policy, role) };
             pod = super::super::confine(&mut spec, &subject).unwrap().rlimits;
             let limits = spec["process"].get(KEY).and_then(Value::as_array).cloned().unwrap_or_default();
             let of = |kind: &str| {
@@ -194,14 +185,7 @@ mod tests {
     fn what_a_pods_root_container_names_holds_for_the_others() {
         let policy = curfew_config::NodePolicy::default();
         let Value::Object(mut root) = spec(&json!([limit("RLIMIT_CORE", 1, 2)])) else { unreachable!() };
-        let subject = Subject {
-            policy: &policy,
-            role: &Role::Pause,
-            shm: ShmSize { bytes: 0, asked: false },
-            pod: None,
-            rlimits: None,
-        };
-        let pod = super::super::confine(&mut root, &subject).unwrap().rlimits;
+        let pod = super::super::confine(&mut root, &subject(&policy, &Role::Pause)).unwrap().rlimits;
         assert!(root["process"].get(KEY).is_none());
         let core = KINDS.iter().position(|(kind, _)| *kind == "RLIMIT_CORE").unwrap();
         assert_eq!(pod.unwrap().0[core], Rlimit { soft: 1, hard: 2 });

@@ -93,17 +93,16 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{confine::PodPlaces, pod::group::Role};
+    use crate::{
+        confine::{PodPlaces, tests::subject},
+        pod::group::Role,
+    };
 
     fn options(written: &[&str], target: &str, asked: Option<u64>) -> Vec<String> {
         let policy = NodePolicy::default();
         let shm = ShmSize { bytes: asked.unwrap_or(policy.limits.shm_default), asked: asked.is_some() };
         let mut options = written.iter().map(|option| (*option).to_owned()).collect();
-        confine_tmpfs(
-            target,
-            &mut options,
-            &Subject { policy: &policy, role: &Role::Plain, shm, pod: None, rlimits: None },
-        );
+        confine_tmpfs(target, &mut options, &Subject { shm, ..subject(&policy, &Role::Plain) });
         options
     }
 
@@ -133,7 +132,7 @@ mod tests {
         policy.mounts.containerd = vec![dir.path().to_owned()];
         let pod = PodPlaces { uid: String::new(), sandbox: "s".into(), container: "c".into() };
         let shm = ShmSize { bytes: 1 << 20, asked: true };
-        let subject = Subject { policy: &policy, role: &Role::Pause, shm, pod: Some(pod), rlimits: None };
+        let subject = Subject { shm, pod: Some(pod), ..subject(&policy, &Role::Pause) };
         let found = |path: &str| {
             let source = dir.path().join(path);
             fs::create_dir_all(&source).unwrap();

@@ -13,6 +13,12 @@ pub(super) fn own_namespaces() -> Value {
     json!([{ "type": "network" }, { "type": "pid" }, { "type": "ipc" }, { "type": "mount" }])
 }
 
+/// A container of `role` without a pod, with what every pod has of shm.
+pub(super) fn subject<'a>(policy: &'a NodePolicy, role: &'a Role) -> Subject<'a> {
+    let shm = ShmSize { bytes: policy.limits.shm_default, asked: false };
+    Subject { policy, role, shm, pod: None, rlimits: None }
+}
+
 /// What becomes of a plain container's spec.
 fn confined(spec: Value, policy: &NodePolicy) -> Result<Value, Refusal> {
     confined_for(spec, policy, &Role::Plain, None)
@@ -25,8 +31,7 @@ pub(super) fn confined_for(
     pod: Option<PodPlaces>,
 ) -> Result<Value, Refusal> {
     let Value::Object(mut spec) = spec else { panic!("{spec} is no object") };
-    let shm = ShmSize { bytes: policy.limits.shm_default, asked: false };
-    confine(&mut spec, &Subject { policy, role, shm, pod, rlimits: None }).map(|_| Value::Object(spec))
+    confine(&mut spec, &Subject { pod, ..subject(policy, role) }).map(|_| Value::Object(spec))
 }
 
 fn of_pod(mounts: Value, policy: &NodePolicy) -> Result<Value, Refusal> {

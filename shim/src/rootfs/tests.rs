@@ -97,7 +97,7 @@ fn what_is_at_a_path_is_seen_from_the_root_file_system() {
     symlink("/etc/file", rootfs.join("absolute")).unwrap();
     symlink("../../../../outside", rootfs.join("etc/up")).unwrap();
     symlink(dir.path().join("outside"), rootfs.join("out")).unwrap();
-    symlink("/proc/self/root/etc/passwd", rootfs.join("magic")).unwrap();
+    symlink("/proc/self/cwd/etc/passwd", rootfs.join("magic")).unwrap();
     nix::unistd::mkfifo(&rootfs.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     for (path, kind) in [
         ("/etc/file", Some(Kind::File)),

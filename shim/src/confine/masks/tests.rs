@@ -1,8 +1,7 @@
 use curfew_config::NodePolicy;
 
-use super::super::tests::own_namespaces;
+use super::super::tests::{own_namespaces, subject};
 use super::*;
-use crate::confine::ShmSize;
 use crate::pod::group::Role;
 
 const PROC: &str = "proc";
@@ -14,13 +13,7 @@ fn masked(paths: Value, mounts: &[(&str, &str)]) -> Result<(Vec<String>, Vec<Pat
     let spec = json!({ "mounts": mounts, "linux": { "namespaces": own_namespaces(), "maskedPaths": paths } });
     let Value::Object(mut spec) = spec else { unreachable!() };
     let policy = NodePolicy::default();
-    let subject = Subject {
-        policy: &policy,
-        role: &Role::Plain,
-        shm: ShmSize { bytes: 0, asked: false },
-        pod: None,
-        rlimits: None,
-    };
+    let subject = subject(&policy, &Role::Plain);
     let of_image = super::super::confine(&mut spec, &subject)?.masked;
     assert!(spec["linux"].get("maskedPaths").is_none());
     let added = &spec["mounts"].as_array().unwrap()[count..];
