@@ -126,6 +126,12 @@ fn status_line(pid: i32, name: &str) -> String {
     line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// A process's cgroup of version 2, below where that is mounted.
+fn unified_cgroup(pid: i32) -> String {
+    let all = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    all.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default().to_owned()
+}
+
 fn the_processes_of_a_sandbox_are_where_they_should_be_and_hold_what_they_should(h: &Harness) {
     let task = h.start(Spec::sleeper());
     let all = harness::proc::of_test(h.containerd.namespace(), h.containerd.pid());
@@ -180,7 +186,13 @@ fn hold_no_more_than_they_should(h: &Harness, [shim, gofer, sandbox]: [i32; 3]) 
     let of_gvisor = ["/memfd:runsc-log", CHROOT, &below_chroot, &cgroup, &io];
     let with =
         |more: &[&str]| -> Vec<String> { of_all.iter().chain(more).map(|one| (*one).to_owned()).collect() };
-    assert_eq!(unexpected(descriptors(shim), &with(&[&io, &state])), Vec::<String>::new(), "the shim's");
+    // Where version 2 tells of kills, of this very sandbox alone; version 1's eventfd is none of its files.
+    let kills = format!("/sys/fs/cgroup{}/memory.events", unified_cgroup(sandbox));
+    assert_eq!(
+        unexpected(descriptors(shim), &with(&[&io, &state, &kills])),
+        Vec::<String>::new(),
+        "the shim's"
+    );
     let gofers = ["/", "/memfd:flipcall_packet_windows", &bundle];
     let none = Vec::<String>::new();
     assert_eq!(
