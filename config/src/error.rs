@@ -135,7 +135,8 @@ pub enum Fault {
     #[error("must be at most {most} bytes long")]
     PathTooLong { most: usize },
     #[error(
-        "must be none, or root or all with :memory, :self or :dir=/path and optionally ,size=NUMBER[kmg]"
+        "must be none, or root or all with :memory, :self or :dir=/path and then ,size=NUMBER[kmg], which all but \
+         :dir may leave out"
     )]
     Overlay,
     #[error("a flag's name must be lower-case letters, digits and inner dashes, without leading dashes")]

@@ -234,7 +234,8 @@ fn path(text: &str) -> Result<PathBuf, Fault> {
     }
 }
 
-/// runsc's `none` or `mount:medium[,size=…]`. It splits at colons and commas, so a directory has neither.
+/// runsc's `none` or `mount:medium[,size=…]`. It splits at colons and commas, so a directory has neither. A directory of the
+/// host's is refused without a size: nothing else would bound what guests write there.
 fn overlay2(text: &str) -> Result<String, Fault> {
     let (overlay, size) = match text.split_once(",size=") {
         Some((overlay, size)) => (overlay, Some(size)),
@@ -245,7 +246,10 @@ fn overlay2(text: &str) -> Result<String, Fault> {
         None => matches!(medium, "memory" | "self"),
     };
     let is_valid = match overlay.split_once(':') {
-        Some(("root" | "all", medium)) => is_medium(medium) && size.is_none_or(is_size),
+        Some(("root" | "all", medium)) => {
+            let is_bounded = size.is_some() || !medium.starts_with("dir=");
+            is_medium(medium) && is_bounded && size.is_none_or(is_size)
+        }
         _ => text == "none",
     };
     is_valid.then(|| text.to_owned()).ok_or(Fault::Overlay)

@@ -97,7 +97,7 @@ fn the_state_dir_leaves_room_for_socket_names() {
 #[test]
 fn overlay2_is_one_of_runscs_forms() {
     let fine = ["none", "root:memory", "all:memory", "root:self", "all:self,size=1", "root:memory,size=512m"];
-    let fine_dirs = ["root:dir=/var/tmp", "all:dir=/var/tmp,size=2G"];
+    let fine_dirs = ["root:dir=/var/tmp,size=1", "all:dir=/var/tmp,size=2G"];
     for text in fine.into_iter().chain(fine_dirs) {
         is_fine("runsc", "overlay2", text);
     }
@@ -117,12 +117,13 @@ fn overlay2_is_one_of_runscs_forms() {
         "root:memory,size=1g,size=1g",
         "root:memory,mode=1",
         "root:memory ",
-        "root:dir=",
-        "root:dir=tmp",
-        "root:dir=/",
-        "root:dir=/a/../b",
-        "root:dir=/a:b",
-        "root:dir=/a,b",
+        "root:dir=/a",
+        "root:dir=,size=1",
+        "root:dir=tmp,size=1",
+        "root:dir=/,size=1",
+        "root:dir=/a/../b,size=1",
+        "root:dir=/a:b,size=1",
+        "root:dir=/a,b,size=1",
         "root:dir=/a,size=1,b",
     ];
     for text in refused {
