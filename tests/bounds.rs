@@ -4,7 +4,9 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
+    process::{self, Command},
     time::Duration,
 };
 
@@ -13,6 +15,7 @@ use harness::{ExecSpec, Harness, Options, Runtime, Spec, Stdio, Task, cgroup, rp
 harness::on_curfew_alone![
     a_disk_filler_fills_its_own_memory_and_no_disk,
     a_sandbox_at_the_hosts_limit_of_processes_ends_and_the_log_says_why,
+    a_sandbox_whose_cgroup_is_at_that_limit_ends,
     a_pod_without_a_limit_gets_the_sum_of_its_containers,
     twenty_idle_containers_are_watched_for_next_to_nothing,
 ];
@@ -133,6 +136,22 @@ fn a_sandbox_at_the_hosts_limit_of_processes_ends_and_the_log_says_why(h: &Harne
     assert_ne!(status, 0);
     let log = h.containerd.log();
     assert!(log.contains("PidsLimitExceeded"), "{status}: {log}");
+    task.delete().unwrap();
+}
+
+/// A process beside the sandbox, in its cgroup, is the one that gets no other: the sandbox itself would live on.
+fn a_sandbox_whose_cgroup_is_at_that_limit_ends(h: &Harness) {
+    let task = h.start(Spec::sleeper().id("full"));
+    let pids = directory_with(h, "full", "pids.max").unwrap();
+    let script = "read go; sleep 0 & wait; echo none";
+    let mut forking = Command::new("sh").args(["-c", script]).stdin(process::Stdio::piped()).spawn().unwrap();
+    fs::write(pids.join("cgroup.procs"), forking.id().to_string()).unwrap();
+    fs::write(pids.join("pids.max"), number(pids.join("pids.current")).to_string()).unwrap();
+    forking.stdin.take().unwrap().write_all(b"\n").unwrap();
+    assert!(!forking.wait().unwrap().success());
+    assert_eq!(task.wait_for(PATIENCE).unwrap().status, 137);
+    let log = h.containerd.log();
+    assert_eq!(log.matches("PidsLimitExceeded").count(), 1, "{log}");
     task.delete().unwrap();
 }
 

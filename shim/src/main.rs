@@ -18,6 +18,7 @@ mod logging;
 mod memory;
 mod oom;
 mod outer_filter;
+mod pids_limit;
 mod pod;
 mod privileges;
 mod process;

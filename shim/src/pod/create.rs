@@ -231,6 +231,8 @@ impl Pod {
                 cgroup: Arc::new(self.record.cgroup.clone()),
                 _oom: self.watch_memory(oom_kills.clone()),
                 oom_kills,
+                _pids: self.watch_pids(),
+                out_of_processes: false,
             });
             self.spawn(async move {
                 let status = new.exit.await.map_or(STATUS_KILLED, exit_code);

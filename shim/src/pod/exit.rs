@@ -7,7 +7,6 @@ use crate::{
     events::Event,
     lifecycle::{Effect, Phase, Trigger},
     process::{Exit, STATUS_KILLED, STATUS_TIMED_OUT},
-    stats::pids_limit_hits,
 };
 
 impl Pod {
@@ -53,10 +52,7 @@ impl Pod {
         let root = self.record.sandbox.root_container();
         // Whatever a sandbox makes of losing a process to the kernel.
         let status = if self.has_run_out_of_memory() { STATUS_KILLED } else { status };
-        if pids_limit_hits(&self.record.cgroup).is_some_and(|hits| hits > 0) {
-            let pod = self.record.sandbox.as_str();
-            log::error!(pod; "PidsLimitExceeded: the sandbox ran into the host's limit of its processes");
-        }
+        self.look_for_processes_limit();
         let others: Vec<ContainerId> = self.containers.keys().filter(|id| **id != root).cloned().collect();
         for id in others {
             self.exited(&id, STATUS_KILLED);

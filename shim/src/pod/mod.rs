@@ -17,6 +17,7 @@ mod memory;
 mod memory_limit;
 mod output;
 mod pause;
+mod pids_limit;
 mod process;
 mod start;
 mod streams;
@@ -67,6 +68,7 @@ enum Input {
     SandboxExited(u32),
     TimeLimitEnforced(Step),
     OutOfMemory,
+    OutOfProcesses,
     /// A container and the bytes that it uses, more than it may.
     OverMemory(ContainerId, u64),
     /// A container that has written more than it may.
@@ -105,6 +107,10 @@ struct Sandbox {
     /// Looks for the kernel's kills as long as this is there.
     _oom: Option<AbortOnDrop>,
     oom_kills: OomKills,
+    /// Looks for the host's limit of processes as long as this is there.
+    _pids: Option<AbortOnDrop>,
+    /// Whether the sandbox has run into it.
+    out_of_processes: bool,
 }
 
 /// The state of one pod.
@@ -189,6 +195,7 @@ impl Pod {
                 log::info!(pod = self.record.sandbox.as_str(); "the sandbox is gone, by {step:?}");
             }
             Input::OutOfMemory => self.out_of_memory(),
+            Input::OutOfProcesses => self.out_of_processes(),
             Input::OverMemory(id, used) => self.end_for_memory(&id, used),
             Input::OverOutput(id) => self.end_for_output(&id),
             Input::Deleted(id, result) => self.deleted(&id, result),
@@ -269,14 +276,6 @@ impl Pod {
             gofers: self.containers.values().filter_map(|c| c.gofer.clone()).collect(),
             cgroup: self.record.cgroup.clone(),
         })
-    }
-
-    fn refuse_if_expired(&self) -> Result<(), Error> {
-        if !self.deadline.has_expired() && !self.record.expired {
-            return Ok(());
-        }
-        let limit = curfew_config::units::format_duration(self.deadline.limit());
-        Err(Error::Expired { pod: self.record.sandbox.to_string(), limit })
     }
 
     /// Writes the record down. Without it `delete` would not find what to end, so the caller decides what that means.

@@ -3,9 +3,19 @@
 use runsc_bridge::SignalScope;
 
 use super::{Input, Pod, Stage};
-use crate::{command::Signal, lifecycle::Phase};
+use crate::{command::Signal, error::Error, lifecycle::Phase};
 
 impl Pod {
+    /// # Errors
+    /// [`Error::Expired`]: the pod's time is up, and nothing new begins in it.
+    pub(super) fn refuse_if_expired(&self) -> Result<(), Error> {
+        if !self.deadline.has_expired() && !self.record.expired {
+            return Ok(());
+        }
+        let limit = curfew_config::units::format_duration(self.deadline.limit());
+        Err(Error::Expired { pod: self.record.sandbox.to_string(), limit })
+    }
+
     /// Starts the clock, at the first workload's start.
     pub(super) fn arm_time_limit(&mut self) {
         let Some(policy) = &self.record.pod_policy else { return };

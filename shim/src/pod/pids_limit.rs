@@ -1,0 +1,44 @@
+//! The end of a sandbox that ran into the host's limit of its processes.
+
+use super::{Input, Pod, memory::AbortOnDrop};
+use crate::{pids_limit::PidsWatch, stats::pids_limit_hits};
+
+impl Pod {
+    /// Has the pod told when the sandbox first runs into that limit. Without that its end still says so where its cgroup is
+    /// there to be asked.
+    pub(super) fn watch_pids(&self) -> Option<AbortOnDrop> {
+        let watch = PidsWatch::start(&self.record.cgroup).unwrap_or_else(|error| {
+            log::warn!(pod = self.record.sandbox.as_str(); "cannot watch the sandbox's processes: {error}");
+            None
+        })?;
+        let outcomes = self.outcomes.clone();
+        Some(AbortOnDrop::new(tokio::spawn(async move {
+            if watch.reached().await {
+                let _ = outcomes.send(Input::OutOfProcesses);
+            }
+        })))
+    }
+
+    /// The sandbox lacks a process or a thread: what is left of it may hang.
+    pub(super) fn out_of_processes(&mut self) {
+        self.tell_out_of_processes();
+        if let Some(target) = self.target() {
+            target.kill_processes();
+        }
+    }
+
+    /// Says why, if the sandbox that has just ended ran into that limit.
+    pub(super) fn look_for_processes_limit(&mut self) {
+        if pids_limit_hits(&self.record.cgroup).is_some_and(|hits| hits > 0) {
+            self.tell_out_of_processes();
+        }
+    }
+
+    fn tell_out_of_processes(&mut self) {
+        let Some(sandbox) = &mut self.sandbox else { return };
+        if !std::mem::replace(&mut sandbox.out_of_processes, true) {
+            let pod = self.record.sandbox.as_str();
+            log::error!(pod; "PidsLimitExceeded: the sandbox ran into the host's limit of its processes");
+        }
+    }
+}
