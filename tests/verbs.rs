@@ -6,7 +6,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use containerd_shim_protos::api::{CreateTaskRequest, DeleteResponse, KillRequest, StateRequest};
+use containerd_shim_protos::api::{
+    CreateTaskRequest, DeleteRequest, DeleteResponse, KillRequest, StateRequest, WaitRequest,
+};
 use containerd_shim_protos::protobuf::Message;
 use containerd_shim_protos::types::introspection::RuntimeInfo;
 use harness::shim::{Shim, Verb, limit};
@@ -25,6 +27,7 @@ harness::on_curfew_alone![
     a_second_create_at_the_shim_itself_already_exists,
     ids_of_a_pod_that_runsc_would_confuse_are_refused,
     a_signal_that_does_not_exist_is_an_invalid_argument,
+    a_shim_of_an_empty_pod_leaves_though_somebody_stays_connected,
 ];
 
 fn bundle(h: &Harness, id: &str) -> PathBuf {
@@ -151,4 +154,20 @@ fn ids_of_a_pod_that_runsc_would_confuse_are_refused(h: &Harness) {
     for task in [other, long, pause] {
         task.end().unwrap();
     }
+}
+
+/// As a containerd leaves it that was started while a pod was made, gives that up and keeps the connection.
+fn a_shim_of_an_empty_pod_leaves_though_somebody_stays_connected(h: &Harness) {
+    let task = h.start(Spec::sleeper());
+    let shim = Shim::of(&h.containerd, task.id()).unwrap();
+    h.containerd.kill9();
+    let id = || task.id().to_owned();
+    let kill = KillRequest { id: id(), signal: 9, ..KillRequest::default() };
+    shim.tasks().kill(limit(), &kill).unwrap();
+    shim.tasks().wait(limit(), &WaitRequest { id: id(), ..WaitRequest::default() }).unwrap();
+    shim.tasks().delete(limit(), &DeleteRequest { id: id(), ..DeleteRequest::default() }).unwrap();
+    h.nothing_runs_within(Duration::from_secs(40));
+    drop(shim);
+    h.containerd.restart();
+    task.container().delete().unwrap();
 }

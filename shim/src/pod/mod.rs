@@ -56,6 +56,9 @@ use crate::{
 /// A shim whose pod is empty, and to which nobody has been connected for so long, was forgotten: containerd connects
 /// as soon as it has the address, and one that died in between would never ask it to shut down.
 const FORGOTTEN: Duration = Duration::from_secs(10);
+/// The same with a connection that nobody uses: a containerd that was started while a pod was made connects to its shim,
+/// gives it up, and may keep the connection.
+const UNUSED: Duration = Duration::from_secs(30);
 
 /// What the pod task is told.
 enum Input {
@@ -173,6 +176,11 @@ impl Pod {
                 () = self.deadline.due() => self.time_is_up(),
                 () = self.connections.none_for(FORGOTTEN), if empty => {
                     log::warn!("nobody has asked for the empty pod in {FORGOTTEN:?}: shutting down");
+                    return None;
+                }
+                // Anew after each input.
+                () = tokio::time::sleep(UNUSED), if empty => {
+                    log::warn!("nobody has used the empty pod in {UNUSED:?}: shutting down");
                     return None;
                 }
             }
