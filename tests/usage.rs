@@ -13,15 +13,18 @@ use containerd_shim_protos::{
     protobuf::{Message, well_known_types::any::Any},
 };
 use harness::{
-    Code, ExecSpec, Harness, RpcError, Signal, Spec, Task, cgroup,
+    Code, ExecSpec, Harness, RpcError, Signal, Spec, Status, Task, cgroup,
     rpc::poll,
     shim::{Shim, limit},
 };
+use serde_json::json;
 
 harness::on_curfew_alone![
     stats_grow_with_what_the_container_does_and_stay_until_delete,
     stats_of_a_pods_container_are_its_own,
+    stats_tell_of_being_held_back_and_of_being_killed,
     an_update_is_found_in_the_sandboxs_cgroup,
+    an_update_outlives_containerd,
     an_update_that_makes_no_sense_is_refused_and_changes_nothing,
 ];
 
@@ -32,6 +35,8 @@ struct Figures {
     memory: u64,
     memory_limit: u64,
     pids: u64,
+    throttled_periods: u64,
+    oom_kills: u64,
 }
 
 fn figures(task: &Task) -> Figures {
@@ -48,6 +53,8 @@ fn figures(task: &Task) -> Figures {
             memory: found.memory.usage,
             memory_limit: found.memory.usage_limit,
             pids: found.pids.current,
+            throttled_periods: found.cpu.nr_throttled,
+            oom_kills: found.memory_events.oom_kill,
         };
     }
     assert_eq!(stats.type_url, "io.containerd.cgroups.v1.Metrics");
@@ -57,6 +64,8 @@ fn figures(task: &Task) -> Figures {
         memory: found.memory.usage.usage,
         memory_limit: found.memory.usage.limit,
         pids: found.pids.current,
+        throttled_periods: found.cpu.throttling.throttled_periods,
+        oom_kills: found.memory_oom_control.oom_kill,
     }
 }
 
@@ -73,10 +82,8 @@ fn stats_grow_with_what_the_container_does_and_stay_until_delete(h: &Harness) {
     assert!(running.pids >= 2, "{running:?}");
     task.kill(Signal::SIGKILL).unwrap();
     task.wait().unwrap();
-    // systemd removes a scope once it is empty, and the figures go with it.
-    if !cgroup::is_by_systemd() {
-        assert!(cpu(&task) >= running.cpu_ns);
-    }
+    // Also where the cgroup is gone by now: systemd removes a scope once it is empty.
+    assert!(cpu(&task) >= running.cpu_ns);
     task.delete().unwrap();
 }
 
@@ -85,7 +92,33 @@ fn stats_of_a_pods_container_are_its_own(h: &Harness) {
     let before = cpu(&pod.workload);
     poll(Duration::from_secs(5), || (cpu(&pod.workload) > before).then_some(())).unwrap();
     assert!(cpu(&pod.pause) > 0);
+    let running = cpu(&pod.workload);
+    pod.workload.kill(Signal::SIGKILL).unwrap();
+    pod.workload.wait().unwrap();
+    assert!(cpu(&pod.workload) >= running);
+    // And without anybody to ask.
+    pod.pause.kill(Signal::SIGKILL).unwrap();
+    pod.pause.wait().unwrap();
+    assert!(cpu(&pod.workload) >= running);
     pod.delete();
+}
+
+fn stats_tell_of_being_held_back_and_of_being_killed(h: &Harness) {
+    let slow = json!({ "cpu": { "quota": 20_000, "period": 100_000 } });
+    let busy =
+        Spec::new(["sh", "-c", "while true; do :; done"]).edit(|json| json["linux"]["resources"] = slow);
+    let task = h.start(busy);
+    poll(Duration::from_secs(10), || (figures(&task).throttled_periods > 0).then_some(())).unwrap();
+    assert_eq!(figures(&task).oom_kills, 0);
+    task.end().unwrap();
+
+    let task = h.start(Spec::new(["dd", "if=/dev/zero", "of=/eaten", "bs=1M"]).memory(128 << 20));
+    assert_eq!(task.wait_for(Duration::from_secs(90)).unwrap().status, 137);
+    // With systemd the scope may be gone before it can be asked; the event still tells.
+    if !cgroup::is_by_systemd() {
+        assert!(figures(&task).oom_kills > 0);
+    }
+    task.delete().unwrap();
 }
 
 fn update(task: &Task, resources: &str) -> Result<(), RpcError> {
@@ -121,6 +154,15 @@ fn quota(us: u64) -> String {
     if cgroup::is_v2() { format!("{us} 100000") } else { us.to_string() }
 }
 
+fn cannot_have_four_processes(task: &Task) {
+    let exec =
+        task.exec(&ExecSpec::new(["sh", "-c", "sleep 1 & sleep 1 & sleep 1 & wait; echo forked"])).unwrap();
+    exec.start().unwrap();
+    exec.wait().unwrap();
+    assert!(exec.stderr().contains("can't fork"), "{}", exec.stderr());
+    exec.delete().unwrap();
+}
+
 fn an_update_is_found_in_the_sandboxs_cgroup(h: &Harness) {
     let task = h.start(Spec::sleeper().id("u"));
     update(&task, r#"{"memory":{"limit":536870912},"cpu":{"quota":50000,"period":100000,"shares":512}}"#)
@@ -135,12 +177,19 @@ fn an_update_is_found_in_the_sandboxs_cgroup(h: &Harness) {
     assert_eq!(file(&task, MEMORY), (2_u64 << 30).to_string());
     assert_eq!(file(&task, QUOTA), quota(200_000));
     assert_eq!(file(&task, PIDS), before);
-    let exec =
-        task.exec(&ExecSpec::new(["sh", "-c", "sleep 1 & sleep 1 & sleep 1 & wait; echo forked"])).unwrap();
-    exec.start().unwrap();
-    exec.wait().unwrap();
-    assert!(exec.stderr().contains("can't fork"), "{}", exec.stderr());
-    exec.delete().unwrap();
+    cannot_have_four_processes(&task);
+    task.end().unwrap();
+}
+
+fn an_update_outlives_containerd(h: &Harness) {
+    let task = h.start(Spec::sleeper());
+    update(&task, r#"{"memory":{"limit":268435456},"pids":{"limit":3}}"#).unwrap();
+    h.containerd.kill9();
+    h.containerd.restart();
+    assert_eq!(task.state().unwrap().status, Status::Running);
+    assert_eq!(file(&task, MEMORY), "268435456");
+    assert_eq!(figures(&task).memory_limit, 268_435_456);
+    cannot_have_four_processes(&task);
     task.end().unwrap();
 }
 

@@ -9,7 +9,7 @@ use super::{
     group::Role,
     memory::AbortOnDrop,
     process::{Process, Responder},
-    usage::UsageSource,
+    usage::{LastStats, UsageSource},
     view::ContainerView,
 };
 use crate::{
@@ -40,6 +40,8 @@ pub(super) struct Container {
     pub(super) init: Process,
     pub(super) execs: BTreeMap<ExecId, Exec>,
     pub(super) ceilings: Ceilings,
+    /// What it had used when somebody last asked, and when it ended.
+    pub(super) last_stats: LastStats,
     /// Looks at its memory as long as this is there.
     pub(super) memory_watch: Option<AbortOnDrop>,
     /// Whether it is being ended for what it used.
@@ -74,6 +76,7 @@ impl Container {
             init,
             execs: BTreeMap::new(),
             ceilings,
+            last_stats: LastStats::none(),
             memory_watch: None,
             out_of_memory: false,
             bundle: request.bundle,
@@ -130,6 +133,7 @@ impl Container {
             init: self.init.view(),
             bundle: self.bundle.clone(),
             usage,
+            last_stats: self.last_stats.clone(),
             execs: self.execs.iter().map(|(id, exec)| (id.clone(), exec.process.view())).collect(),
         }
     }

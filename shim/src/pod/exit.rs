@@ -39,6 +39,9 @@ impl Pod {
                 });
                 container.init.set_exit(exit);
                 log::info!(container = id.as_str(); "ended with {status}");
+                if let Some(container) = self.containers.get(id) {
+                    self.keep_stats(container);
+                }
                 self.end_if_no_workload_is_left();
             }
             Ok(Effect::HoldExit) => container.init.held_exit = Some(status),

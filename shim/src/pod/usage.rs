@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use runsc_bridge::{ContainerId, ControlSocket};
+use tokio::sync::watch;
 
-use super::{Pod, container::Container};
+use super::{Pod, container::Container, view::ContainerView};
 use crate::{
     cgroup::Cgroup,
     error::Error,
@@ -50,7 +51,66 @@ impl UsageSource {
     }
 }
 
+/// A container's last figures, for the time when what they come from is gone: systemd removes a scope as soon as it is
+/// empty, and a sandbox answers for its containers while it lives.
+#[derive(Debug, Clone)]
+pub(crate) struct LastStats(watch::Sender<Option<Stats>>);
+
+impl LastStats {
+    pub(crate) fn none() -> Self {
+        Self(watch::Sender::new(None))
+    }
+
+    /// Keeps `stats`; a network that is gone with the last process counts as it did.
+    fn keep(&self, mut stats: Stats) -> Stats {
+        self.0.send_modify(|last| {
+            if let Some(last) = last.take().filter(|_| stats.network.is_empty()) {
+                stats.network = last.network;
+            }
+            *last = Some(stats.clone());
+        });
+        stats
+    }
+
+    fn get(&self) -> Option<Stats> {
+        self.0.borrow().clone()
+    }
+}
+
+impl ContainerView {
+    /// What the container uses; once its program has ended, what it had used by then.
+    ///
+    /// # Errors
+    /// There is no sandbox yet, its cgroup is gone, or it doesn't answer.
+    pub(crate) async fn stats(&self, id: &str) -> Result<Stats, Error> {
+        let Some(source) = &self.usage else {
+            return self.last_stats.get().ok_or_else(|| Error::NoUsage(id.to_owned()));
+        };
+        match (source.read().await, self.init.exit_so_far()) {
+            (Ok(stats), _) => Ok(self.last_stats.keep(stats)),
+            (Err(error), None) => Err(error),
+            (Err(error), Some(_)) => self.last_stats.get().ok_or(error),
+        }
+    }
+}
+
 impl Pod {
+    /// Keeps what a container has used whose program has just ended: of the sandbox at once, as its cgroup may be gone
+    /// the next moment; of another container as soon as the sentry says.
+    pub(super) fn keep_stats(&self, container: &Container) {
+        let last = container.last_stats.clone();
+        match self.usage_of(container) {
+            Some(UsageSource::Sandbox { cgroup, .. }) => {
+                // Without a cgroup there is nothing newer than what is kept.
+                let _ = stats::read(&cgroup).map(|stats| last.keep(stats));
+            }
+            Some(source @ UsageSource::Sentry { .. }) => {
+                tokio::spawn(async move { source.read().await.map(|stats| last.keep(stats)) });
+            }
+            None => {}
+        }
+    }
+
     /// Where a container's figures come from, once there is a sandbox.
     pub(super) fn usage_of(&self, container: &Container) -> Option<UsageSource> {
         let sandbox = self.sandbox.as_ref()?;

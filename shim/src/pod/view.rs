@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use runsc_bridge::{ContainerId, ExecId};
 use tokio::sync::watch;
 
-use super::usage::UsageSource;
+use super::usage::{LastStats, UsageSource};
 use crate::{error::Error, lifecycle::Phase, process::Exit, stdio::StdioPaths};
 
 /// A container's init or an exec as `State` and `Wait` answer it.
@@ -45,6 +45,7 @@ pub(crate) struct ContainerView {
     pub(crate) bundle: PathBuf,
     /// Once there is a sandbox.
     pub(crate) usage: Option<UsageSource>,
+    pub(crate) last_stats: LastStats,
     pub(crate) execs: BTreeMap<ExecId, ProcessView>,
 }
 

@@ -203,8 +203,7 @@ impl Task for TaskService {
 
     async fn stats(&self, _: &TtrpcContext, request: StatsRequest) -> ttrpc::Result<StatsResponse> {
         let (id, container, _) = self.view(&request.id, "").map_err(|e| rpc_error(&e))?;
-        let usage = container.usage.ok_or_else(|| rpc_error(&Error::NoUsage(id.container.to_string())))?;
-        let stats = usage.read().await.map_err(|e| rpc_error(&e))?;
+        let stats = container.stats(id.container.as_str()).await.map_err(|e| rpc_error(&e))?;
         let stats = metrics::encode(&stats).map_err(|e| ttrpc::Error::Others(e.to_string()))?;
         Ok(StatsResponse { stats: MessageField::some(stats), ..StatsResponse::default() })
     }
