@@ -148,7 +148,8 @@ fn a_sandbox_whose_cgroup_is_at_that_limit_ends(h: &Harness) {
     fs::write(pids.join("cgroup.procs"), forking.id().to_string()).unwrap();
     fs::write(pids.join("pids.max"), number(pids.join("pids.current")).to_string()).unwrap();
     forking.stdin.take().unwrap().write_all(b"\n").unwrap();
-    assert!(!forking.wait().unwrap().success());
+    // Some shells try again, and get one once the sandbox is gone.
+    forking.wait().unwrap();
     assert_eq!(task.wait_for(PATIENCE).unwrap().status, 137);
     let log = h.containerd.log();
     assert_eq!(log.matches("PidsLimitExceeded").count(), 1, "{log}");
