@@ -186,10 +186,12 @@ fn hold_no_more_than_they_should(h: &Harness, [shim, gofer, sandbox]: [i32; 3]) 
     let of_gvisor = ["/memfd:runsc-log", CHROOT, &below_chroot, &cgroup, &io];
     let with =
         |more: &[&str]| -> Vec<String> { of_all.iter().chain(more).map(|one| (*one).to_owned()).collect() };
-    // Where version 2 tells of kills, of this very sandbox alone; version 1's eventfd is none of its files.
-    let kills = format!("/sys/fs/cgroup{}/memory.events", unified_cgroup(sandbox));
+    // Where version 2 tells of kills and of processes that could not be made, of this very sandbox alone; version 1's
+    // eventfd is none of its files.
+    let [memory, pids] =
+        ["memory", "pids"].map(|of| format!("/sys/fs/cgroup{}/{of}.events", unified_cgroup(sandbox)));
     assert_eq!(
-        unexpected(descriptors(shim), &with(&[&io, &state, &kills])),
+        unexpected(descriptors(shim), &with(&[&io, &state, &memory, &pids])),
         Vec::<String>::new(),
         "the shim's"
     );
