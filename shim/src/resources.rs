@@ -16,7 +16,7 @@ use std::{io, path::PathBuf};
 use thiserror::Error;
 
 pub(crate) use self::{
-    hold::{PERIOD, most_quota},
+    hold::{PERIOD, hold_quota},
     parse::parse,
 };
 use crate::cgroup::Cgroup;

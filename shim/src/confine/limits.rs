@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use super::{Object, Refusal, malformed, object_mut};
 use crate::{
     cgroup::CpuQuota,
-    resources::{PERIOD, most_quota},
+    resources::{PERIOD, hold_quota},
 };
 
 /// The host's count of a sandbox's processes and threads for each of the guest's, and for the sandbox itself: far above
-/// what the limit inside lets the guest reach, since at this one the sandbox dies.
-const HOST_PIDS_EACH: u64 = 8;
+/// what the limit inside lets the guest reach in a few dozen containers, since at this one the sandbox dies.
+const HOST_PIDS_EACH: u64 = 64;
 const HOST_PIDS_MORE: u64 = 1024;
 
 /// Limits that a container asks for and that its cgroup on the host doesn't keep.
@@ -29,6 +29,8 @@ pub(super) fn confine(spec: &mut Object, policy: &NodePolicy) -> Result<AskedLim
     let memory = object_mut(resources, "memory")?;
     let asked_memory = positive(memory, "limit", "linux.resources.memory.limit")?;
     memory.insert("limit".to_owned(), json!(asked_memory.unwrap_or(u64::MAX).min(limits.memory)));
+    // A sandbox that isn't killed hangs, and nobody is told.
+    memory.remove("disableOOMKiller");
     // Together with swap it may be no more: swap is memory that the node's ceiling would not count.
     if !matches!(memory.get("swap"), None | Some(Value::Null)) {
         let both = positive(memory, "swap", "linux.resources.memory.swap")?;
@@ -38,8 +40,8 @@ pub(super) fn confine(spec: &mut Object, policy: &NodePolicy) -> Result<AskedLim
     let cpu = object_mut(resources, "cpu")?;
     let period = positive(cpu, "period", "linux.resources.cpu.period")?.unwrap_or(PERIOD);
     let asked = positive(cpu, "quota", "linux.resources.cpu.quota")?;
-    let most = most_quota(period, limits.cpu);
-    cpu.insert("quota".to_owned(), json!(asked.unwrap_or(u64::MAX).min(most)));
+    let (quota, period) = hold_quota(asked, period, limits.cpu);
+    cpu.insert("quota".to_owned(), json!(quota));
     cpu.insert("period".to_owned(), json!(period));
 
     let pids = object_mut(resources, "pids")?;

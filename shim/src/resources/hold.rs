@@ -5,9 +5,18 @@ use super::{Limit, Resources};
 /// The kernel's own period of a CPU quota, in microseconds.
 pub(crate) const PERIOD: u64 = 100_000;
 
-/// The quota that so many thousandths of a CPU are in a period, in microseconds; never below the kernel's least.
-pub(crate) fn most_quota(period: u64, cpu: u64) -> u64 {
-    (period.saturating_mul(cpu) / 1000).max(1000)
+/// The kernel's least quota, in microseconds.
+const LEAST: u64 = 1000;
+
+/// The quota of a period, both in microseconds, that is the smaller of what is asked (`None`: all there is) and so many
+/// thousandths of a CPU. Where those would be less of the period than the kernel takes as a quota, the period is longer.
+pub(crate) fn hold_quota(asked: Option<u64>, period: u64, cpu: u64) -> (u64, u64) {
+    let most = period.saturating_mul(cpu) / 1000;
+    match asked {
+        Some(asked) if asked <= most => (asked, period),
+        _ if most >= LEAST => (most, period),
+        _ => (LEAST, (LEAST * 1000).div_ceil(cpu.max(1))),
+    }
 }
 
 impl Resources {
@@ -21,9 +30,13 @@ impl Resources {
         }
         if self.cpu_quota.is_some() || self.cpu_period.is_some() {
             // One without the other would be another share of a CPU than was asked for.
-            let period = *self.cpu_period.get_or_insert(PERIOD);
-            let most = most_quota(period, ceilings.cpu);
-            self.cpu_quota = Some(self.cpu_quota.unwrap_or(Limit::Unlimited).at_most(most));
+            let period = self.cpu_period.unwrap_or(PERIOD);
+            let asked = match self.cpu_quota {
+                Some(Limit::At(quota)) => Some(quota),
+                Some(Limit::Unlimited) | None => None,
+            };
+            let (quota, period) = hold_quota(asked, period, ceilings.cpu);
+            (self.cpu_quota, self.cpu_period) = (Some(Limit::At(quota)), Some(period));
         }
     }
 
@@ -48,6 +61,22 @@ impl Limit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quota_is_never_a_larger_share_of_a_cpu_than_the_ceiling() {
+        assert_eq!(hold_quota(None, 1000, 100), (1000, 10_000));
+        assert_eq!(hold_quota(Some(2000), 100_000, 3), (1000, 333_334));
+        assert_eq!(hold_quota(None, 1000, 1), (1000, 1_000_000));
+        for cpu in [1, 3, 7, 100, 999, 1000, 2500, 64_000] {
+            for period in [1000, 1001, 10_000, 99_999, 1_000_000] {
+                for asked in [None, Some(1000), Some(period), Some(u64::MAX)] {
+                    let (quota, period) = hold_quota(asked, period, cpu);
+                    assert!(quota * 1000 <= cpu * period, "{quota} of {period} with {cpu}");
+                    assert!(quota >= LEAST && (1000..=1_000_000).contains(&period));
+                }
+            }
+        }
+    }
 
     #[test]
     fn no_update_goes_above_a_ceiling() {

@@ -179,9 +179,15 @@ fn check(process: &ExecProcess) -> Result<(), ProcessError> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use proptest::{prelude::*, sample::subsequence};
 
     use super::*;
+
+    fn names() -> Vec<String> {
+        (0..41)
+            .map(|index| caps::all().into_iter().find(|c| c.index() == index).unwrap().to_string())
+            .collect()
+    }
 
     fn parsed(json: &str) -> Result<ExecProcess, ProcessError> {
         let capabilities = CapabilitySets { bounding: 1 | 1 << 5, ..Default::default() };
@@ -229,6 +235,29 @@ mod tests {
         #[test]
         fn no_text_makes_the_parser_panic(text in ".{0,200}") {
             let _ = parsed(&text);
+        }
+
+        #[test]
+        fn an_exec_has_no_more_than_it_asks_for_nor_than_its_container(
+            asked in subsequence(names(), 0..=41), more in subsequence(names(), 0..=41), bounding in 0..1_u64 << 41,
+            no_new_privileges in any::<bool>(), kept_from in any::<bool>(),
+        ) {
+            let text = serde_json::json!({
+                "args": ["true"], "noNewPrivileges": no_new_privileges,
+                "capabilities": { "bounding": asked, "effective": more, "permitted": more, "ambient": more, "inheritable": more },
+            });
+            let ceiling = ExecCeiling {
+                capabilities: CapabilitySets { bounding, ..CapabilitySets::default() }, no_new_privileges: kept_from,
+            };
+            let (process, _) = parse(text.to_string().as_bytes(), false, ceiling).unwrap();
+            let bits = |names: &[String]| names.iter().fold(0, |all, name| all | 1 << Capability::from_str(name).unwrap().index());
+            let got = process.capabilities;
+            prop_assert_eq!(got.bounding & !(bits(&asked) & bounding), 0);
+            for set in [got.effective, got.permitted] {
+                prop_assert_eq!(set & !(bits(&more) & bounding), 0);
+            }
+            prop_assert_eq!((got.inheritable, got.ambient), (0, 0));
+            prop_assert_eq!(process.no_new_privileges, no_new_privileges || kept_from);
         }
     }
 }

@@ -134,9 +134,10 @@ proptest! {
     #[test]
     fn limits_are_the_smaller_of_what_is_asked_and_what_the_node_allows(
         resources in resources(), limits in rlimits(), no_new_privs in any::<bool>(), always in any::<bool>(),
-        role in role(), mounts in mounts(),
+        role in role(), mounts in mounts(), cpu in 1..5000_u64,
     ) {
         let mut policy = NodePolicy::default();
+        policy.limits.cpu = cpu;
         if always {
             policy.pod.no_new_privs = NoNewPrivs::Always;
         }
@@ -153,7 +154,10 @@ proptest! {
         prop_assert!(got["memory"]["swap"].is_null() || limit(&got["memory"]["swap"]) <= policy.limits.memory);
         let (quota, period) = (limit(&got["cpu"]["quota"]), limit(&got["cpu"]["period"]));
         prop_assert!(u128::from(quota) * 1000 <= u128::from(policy.limits.cpu) * u128::from(period));
-        prop_assert!(quota <= limit(&asked["cpu"]["quota"]));
+        // Whatever its period is: as much of a CPU as was asked for, and no more.
+        let asked_period = asked["cpu"]["period"].as_u64().unwrap_or(100_000);
+        let most = u128::from(limit(&asked["cpu"]["quota"])).max(1000) * u128::from(period);
+        prop_assert!(u128::from(quota) * u128::from(asked_period) <= most);
         prop_assert_eq!(&kept["process"]["noNewPrivileges"], &json!(no_new_privs || always));
 
         let named = |spec: &Value| -> BTreeMap<String, (u64, u64)> {
