@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::error::ConfigError;
 use crate::merge::{Layers, segments};
-use crate::policy::NodePolicy;
+use crate::policy::{Network, NodePolicy};
 use crate::units::{
     format_duration,
     quantity::{format_cpu, format_size},
@@ -172,7 +172,39 @@ fn hold_confinement(class: &NodePolicy, node: &NodePolicy, layers: &Layers) -> R
     let (guest, node_guest) = (class.seccomp.guest, node.seccomp.guest);
     stays(guest >= node_guest, "seccomp.guest", guest.as_str(), node_guest.as_str())?;
     hold_opt_in(class, node, layers)?;
+    hold_runsc(class, node, layers)?;
     hold_lists(class, node, layers)
+}
+
+/// A class may choose how a sandbox runs, and none that has more of the host: of its network stack, or of its disk.
+fn hold_runsc(class: &NodePolicy, node: &NodePolicy, layers: &Layers) -> Result<(), ConfigError> {
+    let reach = |network: Network| match network {
+        Network::None => 0,
+        Network::Sandbox => 1,
+        Network::Host => 2,
+    };
+    let (class, node) = (&class.runsc, &node.runsc);
+    let networks = || (class.network.as_str().to_owned(), node.network.as_str().to_owned());
+    refuse_unless(reach(class.network) <= reach(node.network), "runsc.network", networks, layers)?;
+    let overlays = || (class.overlay2.clone(), node.overlay2.clone());
+    let fits = overlay_bound(&class.overlay2) <= overlay_bound(&node.overlay2);
+    refuse_unless(fits, "runsc.overlay2", overlays, layers)
+}
+
+/// What guests can write to the host's disk at most, in bytes. What is in memory counts there.
+fn overlay_bound(overlay2: &str) -> u64 {
+    let (medium, size) = overlay2.split_once(",size=").unwrap_or((overlay2, ""));
+    if medium.ends_with(":memory") {
+        return 0;
+    }
+    let digits = size.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
+    let shift = match size.as_bytes().last().map(u8::to_ascii_lowercase) {
+        Some(b'k') => 10,
+        Some(b'm') => 20,
+        Some(b'g') => 30,
+        _ => 0,
+    };
+    digits.parse().map_or(u64::MAX, |number: u64| number.saturating_mul(1 << shift))
 }
 
 fn hold_lists(class: &NodePolicy, node: &NodePolicy, layers: &Layers) -> Result<(), ConfigError> {

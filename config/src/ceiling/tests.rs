@@ -169,3 +169,35 @@ fn the_default_shm_stays_under_the_most_there_is() {
     let line = error.to_string();
     assert!(line.contains("limits.shm_default = 33Mi is above limits.shm = 32Mi"), "{line}");
 }
+
+#[test]
+fn a_class_gets_no_more_of_the_hosts_network_or_disk_than_the_node_gives() {
+    let runsc = |class: &str, node: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().join("config.toml");
+        #[allow(clippy::disallowed_methods, reason = "a test's own file")]
+        std::fs::write(&base, format!("version = 1\n[runsc]\n{node}\n")).unwrap();
+        load(&base, Path::new("/nonexistent/b"), Class::Inline(&format!("[runsc]\n{class}")))
+    };
+    let network = |name: &str| format!("network = {name:?}");
+    let overlay = |text: &str| format!("overlay2 = {text:?}");
+    for (class, node, fine) in [
+        (network("none"), network("sandbox"), true),
+        (network("sandbox"), network("host"), true),
+        (network("host"), network("sandbox"), false),
+        (network("sandbox"), network("none"), false),
+        (overlay("all:memory"), overlay("root:memory,size=1m"), true),
+        (overlay("root:memory"), overlay("none"), true),
+        (overlay("none"), overlay("root:memory"), false),
+        (overlay("root:self"), overlay("root:memory"), false),
+        (overlay("root:self,size=1k"), overlay("root:memory"), false),
+        (overlay("root:self,size=1024m"), overlay("root:dir=/a/b,size=1g"), true),
+        (overlay("root:self,size=1025M"), overlay("root:dir=/a/b,size=1G"), false),
+        (overlay("root:self,size=99999999999g"), overlay("root:self"), true),
+    ] {
+        match runsc(&class, &node) {
+            Ok(_) => assert!(fine, "{class} over {node}"),
+            Err(error) => assert!(!fine && matches!(error, ConfigError::Looser { .. }), "{class}: {error}"),
+        }
+    }
+}
