@@ -27,7 +27,7 @@ harness::on_curfew_alone![
     a_second_create_at_the_shim_itself_already_exists,
     ids_of_a_pod_that_runsc_would_confuse_are_refused,
     a_signal_that_does_not_exist_is_an_invalid_argument,
-    a_shim_of_an_empty_pod_leaves_though_somebody_stays_connected,
+    the_shim_of_an_empty_pod_leaves,
 ];
 
 fn bundle(h: &Harness, id: &str) -> PathBuf {
@@ -156,9 +156,8 @@ fn ids_of_a_pod_that_runsc_would_confuse_are_refused(h: &Harness) {
     }
 }
 
-/// As a containerd leaves it that was started while a pod was made, gives that up and keeps the connection.
-fn a_shim_of_an_empty_pod_leaves_though_somebody_stays_connected(h: &Harness) {
-    let task = h.start(Spec::sleeper());
+/// Has the only task of a pod deleted behind the back of a containerd that has died. Returns the connection.
+fn empty_pod(h: &Harness, task: &Task) -> Shim {
     let shim = Shim::of(&h.containerd, task.id()).unwrap();
     h.containerd.kill9();
     let id = || task.id().to_owned();
@@ -166,8 +165,18 @@ fn a_shim_of_an_empty_pod_leaves_though_somebody_stays_connected(h: &Harness) {
     shim.tasks().kill(limit(), &kill).unwrap();
     shim.tasks().wait(limit(), &WaitRequest { id: id(), ..WaitRequest::default() }).unwrap();
     shim.tasks().delete(limit(), &DeleteRequest { id: id(), ..DeleteRequest::default() }).unwrap();
-    h.nothing_runs_within(Duration::from_secs(40));
-    drop(shim);
-    h.containerd.restart();
-    task.container().delete().unwrap();
+    shim
+}
+
+/// Soon without anybody, and later with a connection that nobody uses: a containerd that was started while a pod was made
+/// connects, gives that up, and may keep the connection.
+fn the_shim_of_an_empty_pod_leaves(h: &Harness) {
+    for (stays_connected, within) in [(false, 15), (true, 40)] {
+        let task = h.start(Spec::sleeper().id(format!("empty-{stays_connected}")));
+        let shim = Some(empty_pod(h, &task)).filter(|_| stays_connected);
+        h.nothing_runs_within(Duration::from_secs(within));
+        drop(shim);
+        h.containerd.restart();
+        task.container().delete().unwrap();
+    }
 }
