@@ -11,6 +11,10 @@ harness::on_curfew_alone![shim_gofer_and_sandbox_have_no_more_than_they_need];
 /// The shim keeps these of the 41 capabilities, of which the machine may have fewer.
 const SHIM: u64 = bits(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 18, 19, 21, 24, 27, 31]);
 
+/// In their own user namespaces, where they say nothing about the machine's.
+const GOFER: u64 = bits(&[0, 1, 2, 3, 4, 18]);
+const SANDBOX: u64 = bits(&[0, 1, 2, 3, 4, 19]);
+
 const fn bits(numbers: &[u32]) -> u64 {
     let (mut bits, mut at) = (0, 0);
     while at < numbers.len() {
@@ -61,8 +65,19 @@ fn shim_gofer_and_sandbox_have_no_more_than_they_need(h: &Harness) {
     assert_eq!(fs::read(format!("/proc/{}/environ", shim.pid)).unwrap(), b"");
     assert_eq!(oom_score(shim.pid), oom_score(h.containerd.pid().unwrap()) + 1);
     // The outer filter, and the process's own.
-    for process in [&gofer, &sandbox] {
+    for (process, capabilities, are_inherited) in [(&gofer, GOFER, true), (&sandbox, SANDBOX, false)] {
         let status = status(process.pid);
+        for name in ["CapBnd", "CapEff", "CapPrm"] {
+            assert_eq!(set(&status, name), capabilities, "{}: {name}", process.command);
+        }
+        // A gofer hands them down to itself, executed anew.
+        for name in ["CapInh", "CapAmb"] {
+            assert_eq!(set(&status, name), if are_inherited { capabilities } else { 0 }, "{name}");
+        }
+        for name in ["Uid", "Gid"] {
+            assert!(status[name].split_whitespace().all(|id| id == "0"), "{name}: {}", status[name]);
+        }
+        assert_eq!((status["Groups"].as_str(), status["Umask"].as_str()), ("", "0000"));
         assert_eq!(status["Seccomp"], "2", "{}", process.command);
         assert_eq!(status["Seccomp_filters"], "2", "{}", process.command);
         assert_eq!(status["NoNewPrivs"], "1", "{}", process.command);

@@ -147,6 +147,8 @@ fn the_processes_of_a_sandbox_are_where_they_should_be_and_hold_what_they_should
     for kind in ["mnt", "net", "pid", "ipc", "uts", "user", "cgroup"] {
         assert_eq!(namespace(shim, kind), namespace(h.containerd.pid().unwrap(), kind), "the shim's {kind}");
     }
+    let cgroups = |pid: i32| fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    assert_eq!(cgroups(shim), cgroups(h.containerd.pid().unwrap()), "the shim's");
     for (name, pid, root) in [("gofer", gofer, CHROOT), ("sandbox", sandbox, "/")] {
         for kind in ["mnt", "net", "ipc", "uts", "user", "pid"] {
             assert_ne!(namespace(pid, kind), host(kind), "the {name}'s {kind}");
@@ -158,7 +160,7 @@ fn the_processes_of_a_sandbox_are_where_they_should_be_and_hold_what_they_should
                 "the {name}'s {what}"
             );
         }
-        let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let cgroups = cgroups(pid);
         assert!(
             cgroups.contains(&format!("/curfew-test/{}/", h.containerd.namespace())),
             "{name}: {cgroups}"
