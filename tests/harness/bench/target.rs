@@ -20,7 +20,8 @@ impl Target {
     pub(crate) fn of(measure: Measure) -> Option<Self> {
         match measure {
             Measure::CreateAndStart => Some(Self::OverBare(10.0)),
-            Measure::State | Measure::Pids | Measure::Stats | Measure::Kill => Some(Self::AtMost(2.0)),
+            Measure::State | Measure::Pids | Measure::Kill => Some(Self::AtMost(2.0)),
+            Measure::Stats => Some(Self::AtMost(1.0)),
             Measure::Exec => Some(Self::PartOfRunc(1.0 / 3.0)),
             Measure::ExecOutput => Some(Self::AtLeastOfRunc(0.6)),
             Measure::Create
