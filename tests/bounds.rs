@@ -132,10 +132,10 @@ fn a_sandbox_at_the_hosts_limit_of_processes_ends_and_the_log_says_why(h: &Harne
     let pids = directory_with(h, "many", "pids.max").unwrap();
     assert!(number(pids.join("pids.max")) > 1000, "the limit inside comes first");
     fs::write(pids.join("pids.max"), (number(pids.join("pids.current")) + 3).to_string()).unwrap();
-    let status = task.wait_for(PATIENCE).unwrap().status;
-    assert_ne!(status, 0);
+    // Whatever the sandbox itself ends with.
+    assert_eq!(task.wait_for(PATIENCE).unwrap().status, 137);
     let log = h.containerd.log();
-    assert!(log.contains("PidsLimitExceeded"), "{status}: {log}");
+    assert!(log.contains("PidsLimitExceeded"), "{log}");
     task.delete().unwrap();
 }
 

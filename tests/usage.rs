@@ -92,6 +92,8 @@ fn stats_of_a_pods_container_are_its_own(h: &Harness) {
     let before = cpu(&pod.workload);
     poll(Duration::from_secs(5), || (cpu(&pod.workload) > before).then_some(())).unwrap();
     assert!(cpu(&pod.pause) > 0);
+    let quiet = Spec::sleeper().id("quiet").memory(64 << 20).container_of(pod.pause.id(), pod.pause.pid());
+    let quiet = h.start(quiet);
     let running = cpu(&pod.workload);
     pod.workload.kill(Signal::SIGKILL).unwrap();
     pod.workload.wait().unwrap();
@@ -100,6 +102,11 @@ fn stats_of_a_pods_container_are_its_own(h: &Harness) {
     pod.pause.kill(Signal::SIGKILL).unwrap();
     pod.pause.wait().unwrap();
     assert!(cpu(&pod.workload) >= running);
+    // Of a container that nobody had asked for too.
+    quiet.wait().unwrap();
+    let figures = figures(&quiet);
+    assert_eq!((figures.memory_limit, figures.oom_kills), (64 << 20, 0), "{figures:?}");
+    quiet.delete().unwrap();
     pod.delete();
 }
 
@@ -119,6 +126,16 @@ fn stats_tell_of_being_held_back_and_of_being_killed(h: &Harness) {
         assert!(figures(&task).oom_kills > 0);
     }
     task.delete().unwrap();
+
+    // A pod's container, which the shim ends.
+    let pause = h.start(Spec::sleeper().sandbox("pause"));
+    let eater = Spec::new(["sh", "-c", "dd if=/dev/zero of=/dev/shm/eaten bs=1M count=100; sleep 1000"]);
+    let eater = h.start(eater.id("eater").memory(32 << 20).container_of("pause", pause.pid()));
+    assert_eq!(eater.wait_for(Duration::from_secs(90)).unwrap().status, 137);
+    let figures = figures(&eater);
+    assert_eq!((figures.memory_limit, figures.oom_kills), (32 << 20, 1), "{figures:?}");
+    eater.delete().unwrap();
+    pause.end().unwrap();
 }
 
 fn update(task: &Task, resources: &str) -> Result<(), RpcError> {

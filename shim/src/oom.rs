@@ -33,6 +33,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 #[derive(Debug, Clone)]
 pub(crate) struct OomKills {
     cgroup: Cgroup,
+    /// What was counted before, in a cgroup that somebody else had made.
+    before: u64,
     above: Option<Arc<Above>>,
 }
 
@@ -60,7 +62,8 @@ impl Above {
 impl OomKills {
     /// For a sandbox that has just been made in `cgroup`.
     pub(crate) fn of(cgroup: &Cgroup) -> Self {
-        Self { cgroup: cgroup.clone(), above: Above::of(cgroup).map(Arc::new) }
+        let before = oom_kills(cgroup).unwrap_or_default();
+        Self { cgroup: cgroup.clone(), before, above: Above::of(cgroup).map(Arc::new) }
     }
 
     /// Whether there was one; `None` where that isn't counted.
@@ -68,11 +71,11 @@ impl OomKills {
         // Before our own count: what is in this and not in that is others'.
         let above = self.above.as_ref().and_then(|above| Some((above, above.kills()?)));
         match (oom_kills(&self.cgroup), above) {
-            (Some(0), Some((above, kills))) => {
+            (Some(own), Some((above, kills))) if own <= self.before => {
                 above.others.store(kills, Ordering::Relaxed);
                 Some(false)
             }
-            (Some(kills), _) => Some(kills > 0),
+            (Some(own), _) => Some(own > self.before),
             (None, Some((above, kills))) => Some(kills > above.others.load(Ordering::Relaxed)),
             (None, None) => None,
         }
@@ -200,6 +203,8 @@ mod tests {
         assert_eq!(kills.any(), Some(false));
         count(&own, 1);
         assert_eq!(kills.any(), Some(true));
+        // What was there before it is another's.
+        assert_eq!(OomKills::of(&Cgroup::of_directories(vec![own.clone()])).any(), Some(false));
         std::fs::remove_dir_all(&own).unwrap();
         assert_eq!(kills.any(), None);
     }

@@ -16,10 +16,30 @@ use crate::{
 /// How often version 1 is asked.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
+/// Whether a sandbox has run into that limit.
+#[derive(Debug, Clone)]
+pub(crate) struct PidsLimit {
+    cgroup: Cgroup,
+    /// What was counted before, in a cgroup that somebody else had made.
+    before: u64,
+}
+
+impl PidsLimit {
+    /// For a sandbox that has just been made in `cgroup`.
+    pub(crate) fn of(cgroup: &Cgroup) -> Self {
+        Self { cgroup: cgroup.clone(), before: pids_limit_hits(cgroup).unwrap_or_default() }
+    }
+
+    /// Whether it has; `None` where that isn't counted, or the cgroup is gone.
+    pub(crate) fn was_reached(&self) -> Option<bool> {
+        Some(pids_limit_hits(&self.cgroup)? > self.before)
+    }
+}
+
 /// A watch for the first time.
 #[derive(Debug)]
 pub(crate) struct PidsWatch {
-    cgroup: Cgroup,
+    limit: PidsLimit,
     /// Where the kernel marks the file as changed, with POLLPRI. On version 1 Linux marks it no more (6.11;
     /// kernel/cgroup/pids.c, `pids_event`).
     events: Option<Watched>,
@@ -30,8 +50,8 @@ impl PidsWatch {
     ///
     /// # Errors
     /// The kernel doesn't let it be watched.
-    pub(crate) fn start(cgroup: &Cgroup) -> io::Result<Option<Self>> {
-        let Some(directory) = cgroup.directory_with("pids.events") else { return Ok(None) };
+    pub(crate) fn start(limit: PidsLimit) -> io::Result<Option<Self>> {
+        let Some(directory) = limit.cgroup.directory_with("pids.events") else { return Ok(None) };
         let events = match directory.join("cgroup.controllers").exists() {
             true => {
                 let events = File::open(directory.join("pids.events"))?;
@@ -39,7 +59,7 @@ impl PidsWatch {
             }
             false => None,
         };
-        Ok(Some(Self { cgroup: cgroup.clone(), events }))
+        Ok(Some(Self { limit, events }))
     }
 
     /// Waits for it. Says whether it came: the cgroup may go before.
@@ -56,10 +76,10 @@ impl PidsWatch {
                 }
                 None => tokio::time::sleep(LOOK_AGAIN).await,
             }
-            match pids_limit_hits(&self.cgroup) {
+            match self.limit.was_reached() {
                 None => return false,
-                Some(0) => {}
-                Some(_) => return true,
+                Some(false) => {}
+                Some(true) => return true,
             }
         }
     }

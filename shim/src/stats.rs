@@ -194,6 +194,13 @@ pub(crate) fn oom_kills_in(directory: &Path) -> Option<u64> {
     text::Table::read(directory, "memory.events").map(|table| table.get("oom_kill"))
 }
 
+/// The version that a cgroup's memory, or without that its CPU time, is accounted on.
+pub(crate) fn version(cgroup: &Cgroup) -> Version {
+    let is_v1 =
+        ["memory.usage_in_bytes", "cpuacct.usage"].iter().any(|file| cgroup.directory_with(file).is_some());
+    if is_v1 { Version::V1 } else { Version::V2 }
+}
+
 fn read_memory(cgroup: &Cgroup) -> Option<(Memory, Version)> {
     let v1 = || cgroup.directory_with("memory.usage_in_bytes").map(|dir| (v1::memory(dir), Version::V1));
     let v2 = || cgroup.directory_with("memory.current").map(|dir| (v2::memory(dir), Version::V2));

@@ -5,16 +5,16 @@ pub(super) mod work;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-use runsc_bridge::{ContainerId, ControlSocket};
-use tokio::sync::oneshot;
+use runsc_bridge::ContainerId;
 
 use self::work::{CreateWork, run_create};
 use super::checkpoint::check_image;
 use super::{
-    Input, Pod, Sandbox,
+    Input, Pod,
     container::{Ceilings, Container},
     group::Role,
     process::Responder,
+    sandbox::NewSandbox,
 };
 use crate::{
     cgroup::Cgroup,
@@ -23,8 +23,7 @@ use crate::{
     error::Error,
     events::Event,
     lifecycle::{Effect, Trigger},
-    oom::OomKills,
-    process::{PidFd, ProcessName, STATUS_KILLED, exit_code},
+    process::{PidFd, ProcessName, STATUS_KILLED},
     record::{BundleNote, ContainerRecord},
     spec::Draft,
     stdio::{StdioPaths, error::StdioError, exec::ExecStreams, fifo::ContainerStdio, logger::LoggerProgram},
@@ -42,14 +41,6 @@ pub(super) struct Created {
 pub(super) struct Gofer {
     pub(super) name: ProcessName,
     pub(super) process: PidFd,
-}
-
-struct NewSandbox {
-    name: ProcessName,
-    process: PidFd,
-    exit: oneshot::Receiver<std::process::ExitStatus>,
-    control: ControlSocket,
-    cgroup: Cgroup,
 }
 
 impl Pod {
@@ -219,25 +210,7 @@ impl Pod {
 
     fn take_created(&mut self, id: &ContainerId, created: Created) {
         if let Some(new) = created.sandbox {
-            self.record.process = Some(new.name);
-            self.record.cgroup = std::mem::take(&mut self.record.cgroup).union(new.cgroup);
-            if let Some(container) = self.containers.get_mut(id) {
-                container.cgroup = self.record.cgroup.clone();
-            }
-            let oom_kills = OomKills::of(&self.record.cgroup);
-            self.sandbox = Some(Sandbox {
-                process: Arc::new(new.process),
-                control: new.control,
-                cgroup: Arc::new(self.record.cgroup.clone()),
-                _oom: self.watch_memory(oom_kills.clone()),
-                oom_kills,
-                _pids: self.watch_pids(),
-                out_of_processes: false,
-            });
-            self.spawn(async move {
-                let status = new.exit.await.map_or(STATUS_KILLED, exit_code);
-                Input::SandboxExited(status)
-            });
+            self.take_sandbox(id, new);
         }
         let pid = self.record.process.map_or(0, |name| name.pid.unsigned_abs());
         let noted = self.record.containers.get_mut(id.as_str());

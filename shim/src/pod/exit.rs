@@ -53,9 +53,9 @@ impl Pod {
     /// The sandbox's process has ended: with the root container's status, and with every container of the pod.
     pub(super) fn sandbox_exited(&mut self, status: u32) {
         let root = self.record.sandbox.root_container();
-        // Whatever a sandbox makes of losing a process to the kernel.
-        let status = if self.has_run_out_of_memory() { STATUS_KILLED } else { status };
-        self.look_for_processes_limit();
+        // Whatever a sandbox makes of losing a process to the kernel, or of not getting one.
+        let is_starved = self.has_run_out_of_processes() || self.has_run_out_of_memory();
+        let status = if is_starved { STATUS_KILLED } else { status };
         let others: Vec<ContainerId> = self.containers.keys().filter(|id| **id != root).cloned().collect();
         for id in others {
             self.exited(&id, STATUS_KILLED);

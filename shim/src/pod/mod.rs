@@ -19,6 +19,7 @@ mod output;
 mod pause;
 mod pids_limit;
 mod process;
+mod sandbox;
 mod start;
 mod streams;
 mod time_limit;
@@ -33,9 +34,8 @@ use runsc_bridge::{Cli, ContainerId, ControlSocket, ExecId, RunscError, SandboxI
 use tokio::sync::{mpsc, watch};
 
 pub(crate) use self::handle::PodHandle;
-use self::{container::Container, memory::AbortOnDrop, process::Responder, view::PodView};
+use self::{container::Container, process::Responder, sandbox::Sandbox, view::PodView};
 use crate::{
-    cgroup::Cgroup,
     command::{self, Command, ProcessId, Reply},
     confine::Rlimits,
     connections::Connections,
@@ -45,8 +45,6 @@ use crate::{
     },
     error::Error,
     events::EventQueue,
-    oom::OomKills,
-    process::PidFd,
     reaper::Reaper,
     record::SandboxRecord,
     sandbox_dir::SandboxDir,
@@ -99,21 +97,6 @@ impl Tools {
     fn logged(&self, id: &str) -> LoggedProcess {
         LoggedProcess { namespace: self.namespace.clone(), id: id.to_owned() }
     }
-}
-
-/// The running sandbox.
-struct Sandbox {
-    process: Arc<PidFd>,
-    control: ControlSocket,
-    /// The one in the record, for readers.
-    cgroup: Arc<Cgroup>,
-    /// Looks for the kernel's kills as long as this is there.
-    _oom: Option<AbortOnDrop>,
-    oom_kills: OomKills,
-    /// Looks for the host's limit of processes as long as this is there.
-    _pids: Option<AbortOnDrop>,
-    /// Whether the sandbox has run into it.
-    out_of_processes: bool,
 }
 
 /// The state of one pod.

@@ -1,13 +1,13 @@
 //! The end of a sandbox that ran into the host's limit of its processes.
 
 use super::{Input, Pod, memory::AbortOnDrop};
-use crate::{pids_limit::PidsWatch, stats::pids_limit_hits};
+use crate::pids_limit::{PidsLimit, PidsWatch};
 
 impl Pod {
     /// Has the pod told when the sandbox first runs into that limit. Without that its end still says so where its cgroup is
     /// there to be asked.
-    pub(super) fn watch_pids(&self) -> Option<AbortOnDrop> {
-        let watch = PidsWatch::start(&self.record.cgroup).unwrap_or_else(|error| {
+    pub(super) fn watch_pids(&self, limit: PidsLimit) -> Option<AbortOnDrop> {
+        let watch = PidsWatch::start(limit).unwrap_or_else(|error| {
             log::warn!(pod = self.record.sandbox.as_str(); "cannot watch the sandbox's processes: {error}");
             None
         })?;
@@ -27,11 +27,13 @@ impl Pod {
         }
     }
 
-    /// Says why, if the sandbox that has just ended ran into that limit.
-    pub(super) fn look_for_processes_limit(&mut self) {
-        if pids_limit_hits(&self.record.cgroup).is_some_and(|hits| hits > 0) {
+    /// Whether the sandbox that has just ended ran into that limit. Says so too.
+    pub(super) fn has_run_out_of_processes(&mut self) -> bool {
+        let Some(sandbox) = &self.sandbox else { return false };
+        if sandbox.pids_limit.was_reached() == Some(true) {
             self.tell_out_of_processes();
         }
+        self.sandbox.as_ref().is_some_and(|sandbox| sandbox.out_of_processes)
     }
 
     fn tell_out_of_processes(&mut self) {

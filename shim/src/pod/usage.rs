@@ -10,7 +10,7 @@ use crate::{
     cgroup::Cgroup,
     error::Error,
     process::{PidFd, ProcessName},
-    stats::{self, Cpu, Memory, Pids, Stats},
+    stats::{self, Cpu, Memory, Pids, Stats, Version},
 };
 
 /// Where a container's figures come from.
@@ -19,8 +19,62 @@ pub(crate) enum UsageSource {
     /// The sandbox's cgroup and interfaces: of a plain container it is all there is, of a pause container the whole pod.
     Sandbox { cgroup: Arc<Cgroup>, name: Option<ProcessName>, process: Arc<PidFd> },
     /// The sentry's own accounting, which alone can tell a pod's containers apart.
-    Sentry { cgroup: Arc<Cgroup>, control: ControlSocket, id: ContainerId, limit: Duration },
+    Sentry(OfSentry),
 }
+
+/// One container's figures in the sentry.
+#[derive(Debug, Clone)]
+pub(crate) struct OfSentry {
+    cgroup: Arc<Cgroup>,
+    version: Version,
+    control: ControlSocket,
+    id: ContainerId,
+    call_limit: Duration,
+    /// The container's own limit of memory, which the shim keeps, and whether it was ended for that.
+    memory_limit: Option<u64>,
+    out_of_memory: bool,
+}
+
+impl OfSentry {
+    async fn read(&self) -> Result<Stats, Error> {
+        let pod = stats::read(&self.cgroup).map_err(Error::system(READING))?;
+        let usage = self.control.usage(&self.id, self.call_limit).await?;
+        let pod_ns = pod.cpu.map_or(0, |cpu| cpu.usage_ns);
+        let cpu = Cpu { usage_ns: share(pod_ns, usage.cpu, usage.cpu_of_all), ..Cpu::default() };
+        Ok(Stats {
+            cpu: Some(cpu),
+            memory: Some(Memory { usage: usage.memory_bytes, ..self.memory() }),
+            pids: Some(Pids { current: usage.pids, limit: None }),
+            ..self.of_nothing()
+        })
+    }
+
+    /// What is known without the sentry.
+    fn memory(&self) -> Memory {
+        Memory { limit: self.memory_limit, oom_kills: self.out_of_memory.into(), ..Memory::default() }
+    }
+
+    /// A container that uses nothing any more.
+    fn of_nothing(&self) -> Stats {
+        Stats {
+            version: self.version,
+            cpu: Some(Cpu::default()),
+            memory: Some(self.memory()),
+            pids: Some(Pids::default()),
+            io: Vec::new(),
+            network: Vec::new(),
+        }
+    }
+
+    /// The last figures of a container that has ended, or none where nobody asked while it ran.
+    fn after_its_end(&self, last: Option<Stats>) -> Stats {
+        let last = last.unwrap_or_else(|| self.of_nothing());
+        let memory = last.memory.map(|memory| Memory { oom_kills: self.out_of_memory.into(), ..memory });
+        Stats { memory, ..last }
+    }
+}
+
+const READING: &str = "reading the cgroup's figures";
 
 impl UsageSource {
     /// Reads the figures.
@@ -28,25 +82,12 @@ impl UsageSource {
     /// # Errors
     /// The cgroup is gone, or the sandbox doesn't answer.
     pub(crate) async fn read(&self) -> Result<Stats, Error> {
-        let reading = Error::system("reading the cgroup's figures");
         match self {
             Self::Sandbox { cgroup, name, process } => {
                 let network = name.map(|name| stats::read_network(name, process)).unwrap_or_default();
-                Ok(Stats { network, ..stats::read(cgroup).map_err(reading)? })
+                Ok(Stats { network, ..stats::read(cgroup).map_err(Error::system(READING))? })
             }
-            Self::Sentry { cgroup, control, id, limit } => {
-                let pod = stats::read(cgroup).map_err(reading)?;
-                let usage = control.usage(id, *limit).await?;
-                let pod_ns = pod.cpu.map_or(0, |cpu| cpu.usage_ns);
-                Ok(Stats {
-                    version: pod.version,
-                    cpu: Some(Cpu { usage_ns: share(pod_ns, usage.cpu, usage.cpu_of_all), ..Cpu::default() }),
-                    memory: Some(Memory { usage: usage.memory_bytes, ..Memory::default() }),
-                    pids: Some(Pids { current: usage.pids, limit: None }),
-                    io: Vec::new(),
-                    network: Vec::new(),
-                })
-            }
+            Self::Sentry(container) => container.read().await,
         }
     }
 }
@@ -86,10 +127,13 @@ impl ContainerView {
         let Some(source) = &self.usage else {
             return self.last_stats.get().ok_or_else(|| Error::NoUsage(id.to_owned()));
         };
-        match (source.read().await, self.init.exit_so_far()) {
-            (Ok(stats), _) => Ok(self.last_stats.keep(stats)),
-            (Err(error), None) => Err(error),
-            (Err(error), Some(_)) => self.last_stats.get().ok_or(error),
+        match (source.read().await, self.init.exit_so_far(), source) {
+            (Ok(stats), _, _) => Ok(self.last_stats.keep(stats)),
+            (Err(error), None, _) => Err(error),
+            (Err(_), Some(_), UsageSource::Sentry(container)) => {
+                Ok(container.after_its_end(self.last_stats.get()))
+            }
+            (Err(error), Some(_), UsageSource::Sandbox { .. }) => self.last_stats.get().ok_or(error),
         }
     }
 }
@@ -104,8 +148,8 @@ impl Pod {
                 // Without a cgroup there is nothing newer than what is kept.
                 let _ = stats::read(&cgroup).map(|stats| last.keep(stats));
             }
-            Some(source @ UsageSource::Sentry { .. }) => {
-                tokio::spawn(async move { source.read().await.map(|stats| last.keep(stats)) });
+            Some(UsageSource::Sentry(container)) => {
+                tokio::spawn(async move { container.read().await.map(|stats| last.keep(stats)) });
             }
             None => {}
         }
@@ -119,8 +163,15 @@ impl Pod {
             let (name, process) = (self.record.process, sandbox.process.clone());
             return Some(UsageSource::Sandbox { cgroup, name, process });
         }
-        let (control, id, limit) = (sandbox.control.clone(), container.id.clone(), self.tools.calls.state);
-        Some(UsageSource::Sentry { cgroup, control, id, limit })
+        Some(UsageSource::Sentry(OfSentry {
+            cgroup,
+            version: sandbox.version,
+            control: sandbox.control.clone(),
+            id: container.id.clone(),
+            call_limit: self.tools.calls.state,
+            memory_limit: container.ceilings.memory,
+            out_of_memory: container.out_of_memory,
+        }))
     }
 }
 
