@@ -61,24 +61,59 @@ fn program(policy: &Seccomp) -> Option<BpfProgram> {
     Some(denying(&numbers, action))
 }
 
-/// A program of one comparison for each number, all of which jump to one return.
+/// A program that finds a number by halves: a guest's every system call traps in a process that has this filter, and where
+/// another filter traps, the kernel runs all of them.
 fn denying(numbers: &[u32], action: u32) -> BpfProgram {
-    // Instructions up to the two returns at the end, from which each jump is counted.
-    let checks = 4 + numbers.len();
-    let to_action = |at: usize| u8::try_from(checks + 1 - at - 1).unwrap_or(u8::MAX);
+    let mut numbers = numbers.to_vec();
+    numbers.sort_unstable();
+    // Where allowed turns to denied, and back, and so on: denied above an odd count of them.
+    let mut turns: Vec<u32> = Vec::new();
+    for number in numbers {
+        if turns.last() == Some(&number) {
+            turns.pop();
+        } else {
+            turns.push(number);
+        }
+        turns.push(number + 1);
+    }
+    turns.push(X32);
     let mut program = vec![
         statement(LOAD, ARCHITECTURE),
         // Another architecture's numbers mean other calls.
-        jump(JUMP_IF_EQUAL, X86_64, 0, to_action(1)),
+        jump(JUMP_IF_EQUAL, X86_64, 0, 0),
         statement(LOAD, NUMBER),
-        jump(JUMP_IF_AT_LEAST, X32, to_action(3), 0),
     ];
-    for (index, number) in numbers.iter().enumerate() {
-        program.push(jump(JUMP_IF_EQUAL, *number, to_action(4 + index), 0));
-    }
+    // The returns are the last two: allow, then deny.
+    let (allow, deny) = (program.len() + turns.len(), program.len() + turns.len() + 1);
+    program[1].jf = distance(1, deny);
+    search(&mut program, &turns, 0, [allow, deny]);
     program.push(statement(RETURN, ALLOW));
     program.push(statement(RETURN, action));
     program
+}
+
+/// Appends one comparison for each of `turns`, of which `below` are less than any of these: the middle one first, then what
+/// is below it, then what is above it.
+fn search(program: &mut BpfProgram, turns: &[u32], below: usize, returns: [usize; 2]) {
+    let middle = turns.len() / 2;
+    let Some(turn) = turns.get(middle) else { return };
+    let at = program.len();
+    let (lower, upper) = (&turns[..middle], &turns[middle + 1..]);
+    // Without anything left to compare with, the count says it.
+    let next = |turns: &[u32], below: usize, place: usize| match turns {
+        [] => returns[below % 2],
+        _ => place,
+    };
+    let to_lower = next(lower, below, at + 1);
+    let to_upper = next(upper, below + middle + 1, at + 1 + lower.len());
+    program.push(jump(JUMP_IF_AT_LEAST, *turn, distance(at, to_upper), distance(at, to_lower)));
+    search(program, lower, below, returns);
+    search(program, upper, below + middle + 1, returns);
+}
+
+/// From the instruction after `from` to `to`. A test says that every one of them fits.
+fn distance(from: usize, to: usize) -> u8 {
+    u8::try_from(to - from - 1).unwrap_or(u8::MAX)
 }
 
 fn statement(code: u16, k: u32) -> sock_filter {
