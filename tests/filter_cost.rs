@@ -1,55 +1,48 @@
 //! What the outer filter costs a guest's system call: at most two parts in a hundred.
+//!
+//! Two sandboxes, one with the filter and one without, can't show that: two of one kind differ by ten parts and more, as the
+//! sandbox's way to wait for its guest adapts. So what the filter costs is measured where it arises, in the host's calls
+//! (`outer_filter/tests.rs` of the shim), and here, how many of those a guest's call takes.
 #![allow(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
-#![allow(clippy::disallowed_methods, reason = "the class file is the test's own")]
 
-use std::fs;
+use std::time::{Duration, Instant};
 
-use harness::{Options, Runtime, Spec, Stdio, Task, with_options};
+use harness::{Harness, Spec};
 
-/// Measures a batch for each line it reads, and says the nanoseconds.
-const BATCHES: &str = "
-import os, sys, time
-for line in sys.stdin:
+harness::on_curfew_alone![a_guests_system_call_takes_many_times_a_hosts];
+
+const CALLS: u32 = 2000;
+const BATCHES: u32 = 1000;
+
+/// Says the nanoseconds of the best batch.
+fn program() -> String {
+    format!(
+        "
+import os, time
+def batch():
     start = time.perf_counter_ns()
-    for _ in range(20000):
+    for _ in range({CALLS}):
         os.getppid()
-    print(line.strip(), time.perf_counter_ns() - start, 'ns', flush=True)
-";
-const MOST: f64 = 1.02;
-/// The best of so many batches is compared, however early it looks good.
-const COUNT: usize = 60;
-
-fn batch(task: &Task, number: usize) -> u64 {
-    task.write_stdin(format!("batch-{number}-\n").as_bytes());
-    task.wait_for_output(&format!("batch-{number}- "));
-    task.wait_for_output(" ns\n");
-    let said = task.stdout_so_far();
-    let line = said.lines().rev().find(|line| line.starts_with(&format!("batch-{number}- "))).unwrap();
-    line.split(' ').nth(1).unwrap().parse().unwrap()
+    return time.perf_counter_ns() - start
+print(min(batch() for _ in range({BATCHES})))
+"
+    )
 }
 
-#[test]
-fn the_outer_filter_costs_a_guests_system_call_next_to_nothing() {
-    let node = "version = 1\n[seccomp]\nouter = \"off\"\n".into();
-    with_options(Runtime::Curfew, Options { node, ..Options::default() }, |h| {
-        let class = fs::read_to_string(h.containerd.class_file()).unwrap();
-        let start = |outer: &str| {
-            fs::write(h.containerd.class_file(), format!("{class}\n[seccomp]\nouter = \"{outer}\"\n"))
-                .unwrap();
-            h.start(Spec::new(["python3", "-c", BATCHES]).image("python").id(outer).stdio(Stdio::WithStdin))
-        };
-        let (with, without) = (start("enforce"), start("off"));
-        let (mut best_with, mut best_without) = (u64::MAX, u64::MAX);
-        for number in 0..COUNT {
-            best_without = best_without.min(batch(&without, number));
-            best_with = best_with.min(batch(&with, number));
+fn on_the_host() -> Duration {
+    let batch = || {
+        let start = Instant::now();
+        for _ in 0..CALLS {
+            std::hint::black_box(nix::unistd::getppid());
         }
-        #[expect(clippy::cast_precision_loss, reason = "a few milliseconds")]
-        let ratio = best_with as f64 / best_without as f64;
-        eprintln!("{best_with} ns with the filter, {best_without} ns without: {ratio:.3}");
-        assert!(ratio <= MOST, "{ratio:.3} of what it takes without the filter");
-        for task in [with, without] {
-            task.end().unwrap();
-        }
-    });
+        start.elapsed()
+    };
+    (0..BATCHES).map(|_| batch()).min().unwrap()
+}
+
+fn a_guests_system_call_takes_many_times_a_hosts(h: &Harness) {
+    let out = h.run(Spec::new(["python3", "-c", &program()]).image("python"));
+    assert_eq!(out.exit.status, 0, "{}", out.stderr);
+    let (guest, host) = (Duration::from_nanos(out.stdout.trim().parse().unwrap()), on_the_host());
+    assert!(guest >= host * 6, "{guest:?} in the guest, {host:?} on the host");
 }
