@@ -44,7 +44,7 @@ pub(super) struct Container {
     pub(super) last_stats: LastStats,
     /// Looks at its memory as long as this is there.
     pub(super) memory_watch: Option<AbortOnDrop>,
-    /// Whether it is being ended for what it used.
+    /// Whether it is being ended for what it used, or has been with its sandbox.
     pub(super) out_of_memory: bool,
     pub(super) bundle: PathBuf,
     pub(super) rootfs: Vec<RootfsMount>,

@@ -27,6 +27,7 @@ impl Pod {
             Ok(Effect::RecordExit) => {
                 let exit = Exit::now(status);
                 container.memory_watch = None;
+                container.out_of_memory = out_of_memory;
                 container.close_streams();
                 if out_of_memory && container.role.is_workload() {
                     self.events.publish(Event::Oom { id: id.to_string() });
