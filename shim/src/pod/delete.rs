@@ -51,8 +51,8 @@ impl Pod {
             cgroup: container.cgroup.clone(),
             endings: std::mem::take(&mut container.endings),
             gofer: container.gofer.clone(),
-            sandbox_is_gone: container.role.is_root() || sandbox.as_ref().is_none_or(|s| s.has_ended()),
-            sandbox: sandbox.filter(|_| container.role.is_root()),
+            is_root: container.role.is_root(),
+            sandbox,
         };
         let tools = self.tools.clone();
         self.spawn(async move {
@@ -110,21 +110,20 @@ struct DeleteWork {
     cgroup: Cgroup,
     endings: Vec<Ending>,
     gofer: Option<Arc<PidFd>>,
-    /// For a root container, whose end is the sandbox's.
+    /// Whether its end is the sandbox's.
+    is_root: bool,
     sandbox: Option<Arc<PidFd>>,
-    /// Then runsc has nothing left to do but to remove its own notes.
-    sandbox_is_gone: bool,
 }
 
 impl DeleteWork {
     /// Ends with our own look at the host, not with runsc's word.
     async fn run(&self, tools: &Tools) -> Result<(), Error> {
-        if let Some(sandbox) = &self.sandbox {
+        if let Some(sandbox) = self.sandbox.as_ref().filter(|_| self.is_root) {
             // Already dead, unless the container was never started.
             end(sandbox, Duration::ZERO).await?;
         }
         if let Err(error) = tools.cli.delete(&self.id, tools.calls.delete).await {
-            if !self.sandbox_is_gone {
+            if !self.sandbox_is_gone().await {
                 return Err(error.into());
             }
             // What there was of it went with the sandbox, and what is left is looked for below.
@@ -133,13 +132,21 @@ impl DeleteWork {
         if let Some(gofer) = &self.gofer {
             end(gofer, PATIENCE).await?;
         }
-        let removed = match self.sandbox {
-            Some(_) => self.cgroup.end(KILLING).await,
-            None => self.cgroup.remove(KILLING).await,
+        let removed = match self.is_root && self.sandbox.is_some() {
+            true => self.cgroup.end(KILLING).await,
+            false => self.cgroup.remove(KILLING).await,
         };
         removed.map_err(Error::system("removing the cgroup"))?;
         rootfs::unmount_elsewhere(self.rootfs.clone()).await?;
         Ok(())
+    }
+
+    /// Then runsc had nothing left to do but to remove its own notes. One that is being killed answers nobody any more.
+    async fn sandbox_is_gone(&self) -> bool {
+        match &self.sandbox {
+            Some(sandbox) => self.is_root || sandbox.ended_within(PATIENCE).await,
+            None => true,
+        }
     }
 }
 
