@@ -102,11 +102,17 @@ impl LastStats {
         Self(watch::Sender::new(None))
     }
 
-    /// Keeps `stats`; a network that is gone with the last process counts as it did.
+    /// Keeps `stats`. A network that is gone with the last process counts as it did, and CPU time never runs back, as a
+    /// container's share of its pod's can that did nothing while others did.
     fn keep(&self, mut stats: Stats) -> Stats {
         self.0.send_modify(|last| {
-            if let Some(last) = last.take().filter(|_| stats.network.is_empty()) {
-                stats.network = last.network;
+            if let Some(last) = last.take() {
+                if stats.network.is_empty() {
+                    stats.network = last.network;
+                }
+                if let (Some(cpu), Some(last)) = (&mut stats.cpu, last.cpu) {
+                    cpu.usage_ns = cpu.usage_ns.max(last.usage_ns);
+                }
             }
             *last = Some(stats.clone());
         });
@@ -184,6 +190,23 @@ fn share(total: u64, part: u64, whole: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cpu_time_never_runs_back_and_a_network_that_is_gone_counts_as_it_did() {
+        let (last, dir) = (LastStats::none(), tempfile::tempdir().unwrap());
+        crate::durable::replace(&dir.path().join("cgroup.procs"), b"").unwrap();
+        let cgroup = Cgroup::of_directories(vec![dir.path().to_owned()]);
+        let none = stats::read(&cgroup).unwrap();
+        let of = |usage_ns, network| Stats {
+            cpu: Some(Cpu { usage_ns, ..Cpu::default() }),
+            network,
+            ..none.clone()
+        };
+        let network = vec![stats::Interface { name: "eth0".into(), ..stats::Interface::default() }];
+        assert_eq!(last.keep(of(7, network.clone())), of(7, network.clone()));
+        assert_eq!(last.keep(of(5, Vec::new())), of(7, network.clone()));
+        assert_eq!(last.keep(of(9, Vec::new())), of(9, network));
+    }
 
     #[test]
     fn a_containers_share_is_its_part_of_the_pods_total() {
