@@ -60,6 +60,8 @@ impl Snapshot {
         list(&mut report, "namespace", namespaces);
         let mut cgroups = self.new_cgroups(namespace);
         cgroups.retain(|path| !janitor::is_another_test_s(path, namespace));
+        let ours = proc::of_test(namespace, containerd.pid());
+        cgroups.retain(|path| !is_somebody_else_s(path, &ours));
         list(&mut report, "cgroup", cgroups);
         list(&mut report, "scope", cgroup::scopes(namespace));
         list(&mut report, "socket", sockets(dir, namespace));
@@ -133,6 +135,14 @@ fn held_namespaces() -> Things {
 /// Where shims of containerd before 2.3 have their sockets, whatever containerd they belong to.
 fn shim_sockets() -> Things {
     machine::entries(Path::new("/run/containerd/s"))
+}
+
+/// Whether a new cgroup has members and none of them is the test's: the machine runs more than tests, and what a test
+/// leaves is empty or holds what it has left.
+fn is_somebody_else_s(cgroup: &str, ours: &[proc::Process]) -> bool {
+    let members = fs::read_to_string(Path::new(cgroup).join("cgroup.procs")).unwrap_or_default();
+    let members: Vec<i32> = members.lines().filter_map(|pid| pid.parse().ok()).collect();
+    !members.is_empty() && members.iter().all(|pid| ours.iter().all(|process| process.pid != *pid))
 }
 
 /// What a shim left that didn't know its class, and so neither its state directory.
