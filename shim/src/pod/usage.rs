@@ -10,7 +10,7 @@ use crate::{
     cgroup::Cgroup,
     error::Error,
     process::{PidFd, ProcessName},
-    stats::{self, Cpu, Memory, Pids, Stats, Version},
+    stats::{self, Cpu, Memory, MemoryEvents, Pids, Stats, Version},
 };
 
 /// Where a container's figures come from.
@@ -51,7 +51,13 @@ impl OfSentry {
 
     /// What is known without the sentry.
     fn memory(&self) -> Memory {
-        Memory { limit: self.memory_limit, oom_kills: self.out_of_memory.into(), ..Memory::default() }
+        Memory {
+            limit: self.memory_limit,
+            oom_kills: self.out_of_memory.into(),
+            // Among which version 2's figures have the kills.
+            events: Some(MemoryEvents::default()),
+            ..Memory::default()
+        }
     }
 
     /// A container that uses nothing any more.
