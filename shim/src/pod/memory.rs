@@ -30,12 +30,6 @@ const MOST_STEP: u64 = 16 << 20;
 #[derive(Debug)]
 pub(super) struct AbortOnDrop(JoinHandle<()>);
 
-impl AbortOnDrop {
-    pub(super) fn new(task: JoinHandle<()>) -> Self {
-        Self(task)
-    }
-}
-
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
@@ -51,12 +45,21 @@ impl Pod {
             log::warn!(pod; "cannot watch the sandbox's memory: {error}");
             None
         })?;
+        Some(self.tell_if(watch.killed(), Input::OutOfMemory))
+    }
+
+    /// Has the pod told once something has happened, unless it turns out that it never will.
+    pub(super) fn tell_if(
+        &self,
+        happens: impl Future<Output = bool> + Send + 'static,
+        input: Input,
+    ) -> AbortOnDrop {
         let outcomes = self.outcomes.clone();
-        Some(AbortOnDrop(tokio::spawn(async move {
-            if watch.killed().await {
-                let _ = outcomes.send(Input::OutOfMemory);
+        AbortOnDrop(tokio::spawn(async move {
+            if happens.await {
+                let _ = outcomes.send(input);
             }
-        })))
+        }))
     }
 
     /// The kernel has killed a process of the sandbox: what is left of it may hang.

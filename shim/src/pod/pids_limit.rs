@@ -11,12 +11,7 @@ impl Pod {
             log::warn!(pod = self.record.sandbox.as_str(); "cannot watch the sandbox's processes: {error}");
             None
         })?;
-        let outcomes = self.outcomes.clone();
-        Some(AbortOnDrop::new(tokio::spawn(async move {
-            if watch.reached().await {
-                let _ = outcomes.send(Input::OutOfProcesses);
-            }
-        })))
+        Some(self.tell_if(watch.reached(), Input::OutOfProcesses))
     }
 
     /// The sandbox lacks a process or a thread: what is left of it may hang.
