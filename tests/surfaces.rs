@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use harness::{ExecSpec, Harness, Options, Runtime, Spec, proc::Process, with_options};
+use harness::{ExecSpec, Harness, Options, Runtime, Spec, cgroup, proc::Process, with_options};
 use nix::{
     fcntl::{FcntlArg, SealFlag, fcntl},
     sys::stat::{Mode, umask},
@@ -126,12 +126,6 @@ fn status_line(pid: i32, name: &str) -> String {
     line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// A process's cgroup of version 2, below where that is mounted.
-fn unified_cgroup(pid: i32) -> String {
-    let all = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-    all.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default().to_owned()
-}
-
 fn the_processes_of_a_sandbox_are_where_they_should_be_and_hold_what_they_should(h: &Harness) {
     let task = h.start(Spec::sleeper());
     let all = harness::proc::of_test(h.containerd.namespace(), h.containerd.pid());
@@ -190,13 +184,12 @@ fn hold_no_more_than_they_should(h: &Harness, [shim, gofer, sandbox]: [i32; 3]) 
         |more: &[&str]| -> Vec<String> { of_all.iter().chain(more).map(|one| (*one).to_owned()).collect() };
     // Where version 2 tells of kills and of processes that could not be made, of this very sandbox alone; version 1's
     // eventfd is none of its files.
-    let [memory, pids] =
-        ["memory", "pids"].map(|of| format!("/sys/fs/cgroup{}/{of}.events", unified_cgroup(sandbox)));
-    assert_eq!(
-        unexpected(descriptors(shim), &with(&[&io, &state, &memory, &pids])),
-        Vec::<String>::new(),
-        "the shim's"
-    );
+    let told = ["memory.events", "pids.events"].into_iter().filter(|_| cgroup::is_v2()).map(|file| {
+        let directory = cgroup::of_process(sandbox.unsigned_abs(), file).unwrap();
+        directory.join(file).display().to_string()
+    });
+    let its_own: Vec<String> = with(&[&io, &state]).into_iter().chain(told).collect();
+    assert_eq!(unexpected(descriptors(shim), &its_own), Vec::<String>::new(), "the shim's");
     let gofers = ["/", "/memfd:flipcall_packet_windows", &bundle];
     let none = Vec::<String>::new();
     assert_eq!(
