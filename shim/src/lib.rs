@@ -1,5 +1,7 @@
 //! containerd's shim for gVisor sandboxes with wall-clock deadlines.
 //!
+//! And `curfewctl`, the operator's tool.
+//!
 //! One binary, four lives: containerd executes it with `start`, `delete` or `-info`, and `start` executes it once more
 //! to be the pod's shim. `shim/README.md` has the picture.
 
@@ -9,6 +11,7 @@ mod cgroup;
 mod command;
 mod confine;
 mod connections;
+pub mod ctl;
 mod deadline;
 mod durable;
 mod error;
@@ -44,7 +47,8 @@ use std::{
 use args::{Action, Args};
 use nix::sys::stat::{Mode, umask};
 
-fn main() -> ExitCode {
+/// What `containerd-shim-curfew-v1` does.
+pub fn main() -> ExitCode {
     // Before anything else: runsc makes its control socket with the mask it inherits.
     umask(Mode::from_bits_truncate(0o077));
     let result =

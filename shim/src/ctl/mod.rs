@@ -1,11 +1,10 @@
-//! The operator's tool. It shares the shim's crate and nothing of its process: what only this needs isn't linked there.
+//! `curfewctl`, the operator's tool. It shares the shim's crate and nothing of its process: what only this needs isn't linked
+//! there.
 //!
 //! Exit status: 0 for success, 1 for what was asked and is wrong, 2 for a command line that cannot be understood.
 
 mod annotations;
 mod config;
-#[path = "../../unsupported.rs"]
-mod unsupported;
 
 use std::{
     io::{self, Write},
@@ -29,7 +28,8 @@ enum Command {
     Config(config::Command),
 }
 
-fn main() -> ExitCode {
+/// What `curfewctl` does.
+pub fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Config(command) => config::run(&command),
     };

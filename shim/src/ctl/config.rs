@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use curfew_config::{BASE_FILE, Class, DROP_IN_DIR, NodeFiles, NodePolicy, Setting, check};
 
-use crate::{Failure, annotations, complain, unsupported::unsupported_limit};
+use super::{Failure, annotations, complain};
+use crate::unsupported::unsupported_limit;
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,7 @@
+//! The shim as a program; the library has all of it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    curfew_shim::main()
+}
