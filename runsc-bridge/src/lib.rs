@@ -25,7 +25,9 @@ pub use cli::{Cli, CreateCall, GuestStdio, SandboxPaths, Settings, SettingsInput
 pub use failure::{Kind, RunscError};
 pub use features::{Features, features};
 pub use id::{ContainerId, ExecId, IdError, SandboxId};
-pub use urpc::{CapabilitySets, ContainerUsage, ControlSocket, ExecProcess, SignalScope};
+pub use urpc::{
+    CapabilitySets, ContainerUsage, ControlSocket, ExecProcess, GuestProcess, SignalScope, tree_of,
+};
 
 /// Whoever reaps this process's children, orphans that were adopted included.
 ///

@@ -7,7 +7,9 @@ mod client;
 mod execute;
 mod frame;
 mod method;
+mod processes;
 
 pub use client::ControlSocket;
 pub use execute::{CapabilitySets, ExecProcess};
 pub use method::{ContainerUsage, SignalScope};
+pub use processes::{GuestProcess, tree_of};
