@@ -90,6 +90,7 @@ pub(crate) fn hold_class(
     for (class, node) in [
         (("timeout.max", policy.timeout.max), node.timeout.max),
         (("timeout.max_grace", policy.timeout.max_grace), node.timeout.max_grace),
+        (("timeout.startup", policy.timeout.startup), node.timeout.startup),
         (("idle.max", policy.idle.max), node.idle.max),
         (("cpu_budget.max", policy.cpu_budget.max), node.cpu_budget.max),
         (("exec.max", policy.exec.max), node.exec.max),

@@ -65,6 +65,7 @@ pub(crate) struct Timeout {
     pub(crate) raise: Option<bool>,
     pub(crate) grace: Option<String>,
     pub(crate) max_grace: Option<String>,
+    pub(crate) startup: Option<String>,
     pub(crate) on_shim_loss: Option<String>,
     pub(crate) on_timeout: Option<String>,
 }
@@ -74,6 +75,10 @@ pub(crate) struct Timeout {
 pub(crate) struct Idle {
     pub(crate) timeout: Option<String>,
     pub(crate) max: Option<String>,
+    pub(crate) cpu: Option<String>,
+    pub(crate) execs: Option<bool>,
+    pub(crate) stdin: Option<bool>,
+    pub(crate) network: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -140,13 +140,14 @@ impl Print for Protocol {
 
 impl Print for Timeout {
     fn print(&self, out: &mut Printer) {
-        let Self { default, max, raise, grace, max_grace, on_shim_loss, on_timeout } = self;
+        let Self { default, max, raise, grace, max_grace, startup, on_shim_loss, on_timeout } = self;
         out.section("timeout");
         out.duration("default", *default);
         out.duration("max", *max);
         out.value("raise", raise);
         out.duration("grace", *grace);
         out.duration("max_grace", *max_grace);
+        out.duration("startup", *startup);
         out.text("on_shim_loss", on_shim_loss.as_str());
         out.text("on_timeout", on_timeout.as_str());
     }
@@ -154,10 +155,14 @@ impl Print for Timeout {
 
 impl Print for Idle {
     fn print(&self, out: &mut Printer) {
-        let Self { timeout, max } = self;
+        let Self { timeout, max, cpu, execs, stdin, network } = self;
         out.section("idle");
         out.off_or_duration("timeout", *timeout);
         out.duration("max", *max);
+        out.text("cpu", format_cpu(*cpu));
+        out.value("execs", execs);
+        out.value("stdin", stdin);
+        out.value("network", network);
     }
 }
 

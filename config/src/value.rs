@@ -104,6 +104,7 @@ impl Reader<'_> {
             raise: file.raise.unwrap_or(built_in.raise),
             grace: self.take("timeout.grace", file.grace, built_in.grace, grace)?,
             max_grace: self.take("timeout.max_grace", file.max_grace, built_in.max_grace, period)?,
+            startup: self.take("timeout.startup", file.startup, built_in.startup, period)?,
             on_shim_loss: self.take(
                 "timeout.on_shim_loss",
                 file.on_shim_loss,
@@ -193,10 +194,7 @@ fn network(text: &str) -> Result<Network, Fault> {
 }
 
 fn on_shim_loss(text: &str) -> Result<OnShimLoss, Fault> {
-    match text {
-        "hold" => Err(Fault::Unsupported),
-        _ => one_of(text, [OnShimLoss::Kill], OnShimLoss::as_str),
-    }
+    one_of(text, OnShimLoss::ALL, OnShimLoss::as_str)
 }
 
 fn on_timeout(text: &str) -> Result<OnTimeout, Fault> {

@@ -30,6 +30,8 @@ pub(crate) enum Action {
     Version,
     /// Be the shim. Only `start` asks for this.
     Serve,
+    /// Be the watchdog beside it. Only the shim asks for this.
+    Watchdog,
 }
 
 /// A parsed command line.
@@ -40,7 +42,7 @@ pub(crate) struct Args {
     pub(crate) id: String,
     pub(crate) bundle: PathBuf,
     pub(crate) debug: bool,
-    /// The sandbox's directory, for [`Action::Serve`].
+    /// The sandbox's directory, for [`Action::Serve`] and [`Action::Watchdog`].
     pub(crate) sandbox_dir: PathBuf,
 }
 
@@ -100,6 +102,7 @@ fn parse_action(word: &str) -> Result<Action, ArgsError> {
         "start" => Ok(Action::Start),
         "delete" => Ok(Action::Delete),
         "serve" => Ok(Action::Serve),
+        "watchdog" => Ok(Action::Watchdog),
         _ => Err(ArgsError::UnknownAction(word.into())),
     }
 }

@@ -124,7 +124,7 @@ impl Cgroup {
         self.directories
             .iter()
             .filter_map(|directory| directory.parent())
-            .map(|parent| Self { directories: vec![parent.to_owned()], by_systemd: false })
+            .map(|parent| Self::at(parent.to_owned()))
     }
 
     /// The CPU quota that the cgroups above this one leave it, on version 1, where the kernel refuses a higher one. The
@@ -144,6 +144,16 @@ impl Cgroup {
     #[cfg(test)]
     pub(crate) fn scope_at(directory: PathBuf) -> Self {
         Self { directories: vec![directory], by_systemd: true }
+    }
+
+    /// One directory of a cgroup.
+    pub(crate) fn at(directory: PathBuf) -> Self {
+        Self { directories: vec![directory], by_systemd: false }
+    }
+
+    /// Where it is, whether or not it is there.
+    pub(crate) fn directories(&self) -> &[PathBuf] {
+        &self.directories
     }
 
     /// Whether any process is a member.

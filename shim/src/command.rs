@@ -2,7 +2,7 @@
 //!
 //! `wire` turns requests into these, and nothing else in the shim sees a protobuf message.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use runsc_bridge::{ContainerId, ExecId};
 
@@ -22,16 +22,42 @@ pub(crate) struct ProcessId {
 pub(crate) enum Command {
     Create(Create),
     Exec(Exec),
-    Start { id: ProcessId },
-    Kill { id: ProcessId, signal: Signal, all: bool },
-    Delete { id: ProcessId },
-    CloseStdin { id: ProcessId },
-    Resize { id: ProcessId, size: TerminalSize },
+    Start {
+        id: ProcessId,
+    },
+    Kill {
+        id: ProcessId,
+        signal: Signal,
+        all: bool,
+    },
+    Delete {
+        id: ProcessId,
+    },
+    CloseStdin {
+        id: ProcessId,
+    },
+    Resize {
+        id: ProcessId,
+        size: TerminalSize,
+    },
     Checkpoint(Checkpoint),
-    Update { id: ContainerId, resources: Resources },
-    Pause { id: ContainerId },
-    Resume { id: ContainerId },
+    Update {
+        id: ContainerId,
+        resources: Resources,
+    },
+    Pause {
+        id: ContainerId,
+    },
+    Resume {
+        id: ContainerId,
+    },
     Shutdown,
+    /// More time for the pod.
+    Extend {
+        by: Duration,
+    },
+    /// The pod's end, whatever runs in it.
+    End,
 }
 
 /// A container's sandbox to be written to disk.
@@ -96,6 +122,8 @@ pub(crate) enum Reply {
     Pid(u32),
     /// The container is gone; how it had ended.
     Deleted { pid: u32, exit: Exit },
+    /// The time that the pod has from its beginning, and whether that is less than was asked for.
+    Extended { limit: Duration, clamped: bool },
 }
 
 #[cfg(test)]

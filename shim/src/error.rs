@@ -1,11 +1,14 @@
 //! Why a request failed, and the one place that decides which code containerd sees.
 
+use std::time::Duration;
+
 use runsc_bridge::{IdError, Kind, RunscError};
 use thiserror::Error;
 
 use crate::{
     cgroup::CgroupPathError,
     confine::Refusal,
+    ledger::LedgerError,
     lifecycle::Phase,
     resources::ResourcesError,
     rootfs::RootfsError,
@@ -43,6 +46,18 @@ pub(crate) enum Error {
     Phase { id: String, phase: Phase, request: &'static str },
     #[error("pod {pod:?} has used up its time of {limit}: nothing starts in it any more")]
     Expired { pod: String, limit: String },
+    #[error("no workload of the pod has started, so its time doesn't run")]
+    NotArmed,
+    #[error("the pod's time is being extended already")]
+    Extending,
+    #[error("the pod has all the time that its class allows: {limit} from its beginning")]
+    AtCeiling { limit: String },
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error("the watchdog doesn't answer within {limit:?}, and nothing runs without one")]
+    NoWatchdog { limit: Duration },
+    #[error("the ledger cannot be written within {limit:?}, and nothing runs without it")]
+    SlowLedger { limit: Duration },
     #[error(transparent)]
     Resources(#[from] ResourcesError),
     #[error("container {0:?} has no sandbox whose usage could be told")]
@@ -82,8 +97,6 @@ pub(crate) enum Error {
     Refusal(#[from] Refusal),
     #[error(transparent)]
     Annotation(#[from] curfew_config::AnnotationError),
-    #[error("{0}, which the pod or its class sets, is not supported yet")]
-    LimitUnsupported(&'static str),
     #[error(transparent)]
     Stdio(#[from] StdioError),
     #[error(transparent)]
@@ -117,7 +130,7 @@ impl Error {
             | Self::Annotation(_) => Code::InvalidArgument,
             Self::Refusal(Refusal::Malformed { .. }) => Code::InvalidArgument,
             Self::Refusal(_) => Code::FailedPrecondition,
-            Self::LimitUnsupported(_) | Self::Stdio(StdioError::Unsupported { .. }) => Code::Unimplemented,
+            Self::Stdio(StdioError::Unsupported { .. }) => Code::Unimplemented,
             Self::Stdio(StdioError::LoggerNotAllowed { .. }) => Code::FailedPrecondition,
             Self::Stdio(StdioError::Logger { source, .. })
                 if source.kind() == std::io::ErrorKind::TimedOut =>
@@ -141,14 +154,21 @@ impl Error {
             | Self::Siblings(_)
             | Self::Phase { .. }
             | Self::Expired { .. }
+            | Self::NotArmed
+            | Self::AtCeiling { .. }
+            | Self::Ledger(LedgerError::Expired { .. } | LedgerError::Unreadable { .. })
             | Self::NoSandbox(_)
             | Self::CgroupPath(CgroupPathError::NoSystemd { .. })
             | Self::AmbiguousId { .. }
             | Self::CgroupInUse { .. } => Code::FailedPrecondition,
             Self::Runsc(error) => code_of_runsc(error.kind),
             Self::Resources(error) => code_of_resources(error),
+            Self::NoWatchdog { .. } | Self::SlowLedger { .. } | Self::Extending => Code::Unavailable,
             Self::NoUsage(_) => Code::FailedPrecondition,
-            Self::Rootfs(_) | Self::System { .. } | Self::Internal(_) => Code::Internal,
+            Self::Rootfs(_)
+            | Self::System { .. }
+            | Self::Internal(_)
+            | Self::Ledger(LedgerError::Unwritable { .. }) => Code::Internal,
         }
     }
 }

@@ -1,9 +1,9 @@
 //! containerd's shim for gVisor sandboxes with wall-clock deadlines.
 //!
-//! And `curfewctl`, the operator's tool.
+//! And `curfewctl`, the operator's tool, which reads what the shims write down.
 //!
-//! One binary, four lives: containerd executes it with `start`, `delete` or `-info`, and `start` executes it once more
-//! to be the pod's shim. `shim/README.md` has the picture.
+//! One binary, five lives: containerd executes it with `start`, `delete` or `-info`, `start` executes it once more to be
+//! the pod's shim, and that once more to be its watchdog. `shim/README.md` has the picture.
 
 mod args;
 mod boot;
@@ -16,10 +16,12 @@ mod deadline;
 mod durable;
 mod error;
 mod events;
+mod ledger;
 mod lifecycle;
 mod logging;
 mod memory;
 mod oom;
+mod operator;
 mod outer_filter;
 mod pids_limit;
 mod pod;
@@ -35,7 +37,8 @@ mod serve;
 mod spec;
 mod stats;
 mod stdio;
-mod unsupported;
+mod termination;
+mod watchdog;
 mod watched;
 mod wire;
 
@@ -46,6 +49,7 @@ use std::{
 
 use args::{Action, Args};
 use nix::sys::stat::{Mode, umask};
+use sandbox_dir::SandboxDir;
 
 /// What `containerd-shim-curfew-v1` does.
 pub fn main() -> ExitCode {
@@ -71,5 +75,6 @@ fn act(args: &Args) -> anyhow::Result<()> {
         Action::Info => boot::info(),
         Action::Version => boot::version(),
         Action::Serve => serve::serve(boot::inherited(&args.sandbox_dir)?),
+        Action::Watchdog => watchdog::run(SandboxDir::at(args.sandbox_dir.clone())),
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{
     io,
-    os::{fd::OwnedFd, unix::process::ExitStatusExt},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::process::ExitStatusExt,
+    },
     process::ExitStatus,
     time::{Duration, SystemTime},
 };
@@ -97,6 +100,19 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 #[derive(Debug)]
 pub(crate) struct PidFd(OwnedFd);
 
+impl From<OwnedFd> for PidFd {
+    /// Of a descriptor that is one: anything else has no process to end.
+    fn from(pidfd: OwnedFd) -> Self {
+        Self(pidfd)
+    }
+}
+
+impl AsFd for PidFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl PidFd {
     /// Opens the process that has `pid` now.
     pub(crate) fn open(pid: i32) -> io::Result<Self> {
@@ -111,7 +127,6 @@ impl PidFd {
 
     /// Whether the process has ended, reaped or not.
     pub(crate) fn has_ended(&self) -> bool {
-        use std::os::fd::AsFd;
         let mut watched = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
         poll(&mut watched, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }

@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cgroup::Cgroup,
+    deadline::span::Span,
     durable,
+    ledger::{PodName, Verdict},
     process::{Exit, ProcessName},
     sandbox_dir::SandboxDir,
 };
@@ -51,8 +53,17 @@ pub(crate) struct SandboxRecord {
     pub(crate) process: Option<ProcessName>,
     /// The sandbox's cgroup, which had no members before it: all that are in it may be killed.
     pub(crate) cgroup: Cgroup,
-    /// When the pod's time was up, if it was.
+    /// The pod as Kubernetes names it, if it is one of its.
+    #[serde(default)]
+    pub(crate) pod: Option<PodName>,
+    /// The pod's time, once a workload was about to start.
+    #[serde(default)]
+    pub(crate) span: Option<Span>,
+    /// Whether it is up.
     pub(crate) expired: bool,
+    /// Why and when, for a ledger that doesn't know it yet.
+    #[serde(default)]
+    pub(crate) verdict: Option<Verdict>,
     /// By id.
     pub(crate) containers: BTreeMap<String, ContainerRecord>,
 }
@@ -64,6 +75,12 @@ pub(crate) struct ContainerRecord {
     /// To be removed; a sub-container's has no members.
     pub(crate) cgroup: Cgroup,
     pub(crate) gofer: Option<ProcessName>,
+    /// The host's file by which it says why it ended.
+    #[serde(default)]
+    pub(crate) termination_log: Option<PathBuf>,
+    /// How it ended, if its shim has seen that.
+    #[serde(default)]
+    pub(crate) exit: Option<Exit>,
 }
 
 /// What a new record starts from.
@@ -95,7 +112,10 @@ impl SandboxRecord {
             host_network: false,
             process: None,
             cgroup: Cgroup::default(),
+            pod: None,
+            span: None,
             expired: false,
+            verdict: None,
             containers: BTreeMap::new(),
         }
     }

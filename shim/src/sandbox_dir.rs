@@ -5,40 +5,31 @@
 //!     lock         held by the shim for its life
 //!     record.json  what `delete` needs when the shim is gone
 //!     task.sock    the Task service
+//!     operator.sock  what curfewctl asks for
 //!     r/           runsc's --root
 //! <state dir>/shared/      0700, what all sandboxes of the node use
 //!     empty        0444, covers what a container is not to see
 //! ```
 //! The name is a hash of namespace and sandbox id, so that the socket's path has a known, short length.
 
+mod lock;
+
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
+    fs::{self, DirBuilder, OpenOptions, Permissions},
     hash::Hasher,
-    io::{self, Write},
-    os::unix::{
-        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
-        net::UnixStream,
-    },
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
 use runsc_bridge::{ContainerId, SandboxId, SandboxPaths};
 
-use crate::{cgroup::OWN_PARENT, process::ProcessName};
+pub(crate) use self::lock::Lock;
+use crate::cgroup::OWN_PARENT;
 
 /// The path of a sandbox's directory and of what is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SandboxDir(PathBuf);
-
-/// Whether a sandbox's shim lives.
-#[derive(Debug)]
-pub(crate) enum Lock {
-    /// Nobody had the lock; now it is ours, until the last copy of the descriptor is closed.
-    Taken(File),
-    /// Another process has it: a living shim.
-    Held,
-}
 
 /// The file that is empty for every sandbox of the node.
 pub(crate) fn empty_file(state_dir: &Path) -> PathBuf {
@@ -60,6 +51,29 @@ impl SandboxDir {
         Self(path)
     }
 
+    /// Those of all sandboxes of a node.
+    ///
+    /// # Errors
+    /// The directory of them cannot be read; that there is none is fine.
+    pub(crate) fn all(state_dir: &Path) -> io::Result<Vec<Self>> {
+        match fs::read_dir(state_dir.join("s")) {
+            // One that is being removed has another name.
+            Ok(entries) => Ok(entries
+                .flatten()
+                .map(|entry| entry.path())
+                .filter(|path| path.extension().is_none())
+                .map(Self)
+                .collect()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Which directory it is, as device and inode; `None` if there is none.
+    pub(crate) fn identity(&self) -> Option<(u64, u64)> {
+        fs::metadata(&self.0).map(|of| (of.dev(), of.ino())).ok()
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }
@@ -68,6 +82,11 @@ impl SandboxDir {
         self.0.join("record.json")
     }
 
+    pub(crate) fn operator_socket(&self) -> PathBuf {
+        self.0.join("operator.sock")
+    }
+
+    /// Where the Task service is.
     pub(crate) fn socket(&self) -> PathBuf {
         self.0.join("task.sock")
     }
@@ -117,74 +136,6 @@ impl SandboxDir {
         let root = self.runsc_paths().root().to_owned();
         fs::remove_dir_all(&root)?;
         DirBuilder::new().mode(0o700).create(root)
-    }
-
-    /// Tries to take the lock, making the lock file if it is missing.
-    ///
-    /// # Errors
-    /// `NotFound` if the directory is missing.
-    pub(crate) fn lock(&self) -> io::Result<Lock> {
-        let path = self.0.join("lock");
-        loop {
-            let file = OpenOptions::new()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .mode(0o600)
-                .custom_flags(libc::O_NOFOLLOW)
-                .open(&path)?;
-            let inode = file.metadata()?.ino();
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Ok(Lock::Held),
-                Err(TryLockError::Error(error)) => return Err(error),
-            }
-            // The directory may have been removed by the last holder and made anew since the file was opened.
-            if fs::metadata(&path).is_ok_and(|m| m.ino() == inode) {
-                // The name of the last holder.
-                file.set_len(0)?;
-                return Ok(Lock::Taken(file));
-            }
-        }
-    }
-
-    /// Takes the lock, or finds a shim that serves. Whoever else holds the lock, a `start` or a cleanup, is waited for.
-    ///
-    /// # Errors
-    /// `NotFound` if the directory is missing, `TimedOut` if the other holder takes longer than `limit`.
-    pub(crate) fn lock_or_served(&self, limit: Duration) -> io::Result<Lock> {
-        let until = Instant::now() + limit;
-        loop {
-            match self.lock()? {
-                // The lock alone doesn't tell a shim from a cleanup, nor from a shim that is dying.
-                Lock::Held if !self.is_served() => {}
-                lock @ (Lock::Held | Lock::Taken(_)) => return Ok(lock),
-            }
-            if Instant::now() >= until {
-                let message = format!("another start or cleanup of {} takes too long", self.0.display());
-                return Err(io::Error::new(io::ErrorKind::TimedOut, message));
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    /// Whether the holder of the lock is a shim that lives. The shim has written its name into the lock file; before
-    /// that, a socket that listens says that one is about to.
-    fn is_served(&self) -> bool {
-        let written = fs::read(self.0.join("lock")).unwrap_or_default();
-        match serde_json::from_slice::<ProcessName>(&written) {
-            Ok(shim) => shim.is_running(),
-            Err(_) => UnixStream::connect(self.socket()).is_ok(),
-        }
-    }
-
-    /// Writes this process's name into the lock file, which it holds.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub(crate) fn sign_lock(mut lock: &File) -> io::Result<()> {
-        let name = ProcessName::of(std::process::id().cast_signed())?;
-        lock.write_all(&serde_json::to_vec(&name)?)
     }
 
     /// Removes the directory and all that is in it. Taken out of the way first, so that a new sandbox of the same

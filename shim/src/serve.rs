@@ -3,7 +3,7 @@
 use std::{fs::File, io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use curfew_config::{NoNewPrivs, NodePolicy};
+use curfew_config::{NoNewPrivs, NodePolicy, OnShimLoss, State};
 use nix::sys::prctl;
 use runsc_bridge::{Cli, Settings, SettingsInput};
 use ttrpc::r#async::{Server, transport::Listener};
@@ -12,17 +12,21 @@ use crate::{
     command::Reply,
     connections,
     events::EventQueue,
-    logging, outer_filter,
+    ledger::Ledger,
+    logging, operator, outer_filter,
     pod::{Pod, Tools},
     privileges,
     reaper::Reaper,
     record::SandboxRecord,
     sandbox_dir::SandboxDir,
+    watchdog::{Watchdog, WatchedPod},
     wire,
 };
 
 /// How long containerd may take to accept the last events before the shim goes without.
 const LAST_EVENTS: Duration = Duration::from_secs(2);
+/// How long the disk may take to accept the pod's last entries.
+const LAST_ENTRIES: Duration = Duration::from_secs(2);
 /// So many can hang, as with output to a file on a server that is gone, before mounts wait for them.
 const MOST_BLOCKING_THREADS: usize = 8;
 /// How long a thread for what blocks waits for the next call.
@@ -83,24 +87,53 @@ async fn serve_pod(inherited: Inherited, record: SandboxRecord) -> anyhow::Resul
     let events = EventQueue::start(record.events_address.clone(), record.namespace.clone());
     let listener = connections::Listener::new(inherited.listener).context("taking over the socket")?;
     let connections = listener.connections();
-    let (pod, handle) =
-        Pod::new(tools, record, events.clone(), connections).context("making the deadline's timer")?;
+    let state = record.policy.state.clone();
+    // Early, since it takes its time to start.
+    let watchdog = Watchdog::start(WatchedPod {
+        namespace: record.namespace.clone(),
+        id: record.sandbox.to_string(),
+        dir: dir.clone(),
+        hold: record.policy.timeout.on_shim_loss == OnShimLoss::Hold,
+    })
+    .context("taking hold of this process for the watchdog")?;
+    let (pod, handle) = Pod::new(tools, record, watchdog, events.clone(), connections)
+        .context("making the deadline's timer")?;
     let mut server =
         Server::new().add_listener(Listener::new(listener)).register_service(wire::task::services(&handle));
     server.start().await.context("starting the server")?;
 
-    let shut_down = pod.run().await;
+    // Without it the pod runs as it is.
+    if let Err(error) = operator::serve(&dir.operator_socket(), handle.clone()) {
+        log::warn!("the operator's socket: {error}");
+    }
+    sweep_ledger(&state);
+
+    let ended = pod.run().await;
+    ended.watchdog.release().await;
+    if let Some(entry) = ended.ledger {
+        entry.finish(LAST_ENTRIES).await;
+    }
     // First the directory: a new sandbox of the same name must not find this shim.
     if let Err(error) = dir.remove() {
         log::error!("cannot remove {}: {error}", dir.path().display());
     }
     events.flush(LAST_EVENTS).await;
-    if let Some(responder) = shut_down {
+    if let Some(responder) = ended.shut_down {
         let _ = responder.send(Ok(Reply::Done));
         tokio::time::sleep(LAST_REPLY).await;
     }
     drop(inherited.lock);
     Ok(())
+}
+
+/// Removes what the node need not remember any more, beside the pod's start.
+fn sweep_ledger(state: &State) {
+    let ledger = Ledger::at(&state.ledger, state.retention);
+    tokio::task::spawn_blocking(move || match ledger.sweep_now_and_then() {
+        Ok(0) => {}
+        Ok(count) => log::info!("{count} pods are forgotten"),
+        Err(error) => log::warn!("cannot sweep the ledger: {error}"),
+    });
 }
 
 /// Checks what the record's policy asks of runsc.

@@ -169,6 +169,8 @@ pub struct Timeout {
     pub grace: Duration,
     /// The grace that no pod exceeds; a class may lower it.
     pub max_grace: Duration,
+    /// How long a pod may be there without a workload that has started. A class may lower it.
+    pub startup: Duration,
     pub on_shim_loss: OnShimLoss,
     pub on_timeout: OnTimeout,
 }
@@ -179,13 +181,20 @@ pub struct Timeout {
 pub enum OnShimLoss {
     /// It is killed at once.
     Kill,
+    /// It runs on until its time is up, or until containerd cleans up after its shim, which a containerd that runs does at
+    /// once.
+    Hold,
 }
 
 impl OnShimLoss {
+    /// All values.
+    pub const ALL: [Self; 2] = [Self::Kill, Self::Hold];
+
     /// The name used in files.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Kill => "kill",
+            Self::Hold => "hold",
         }
     }
 }
@@ -215,6 +224,7 @@ impl Default for Timeout {
             raise: false,
             grace: Duration::from_secs(5),
             max_grace: Duration::from_secs(30),
+            startup: Duration::from_hours(1),
             on_shim_loss: OnShimLoss::Kill,
             on_timeout: OnTimeout::Kill,
         }

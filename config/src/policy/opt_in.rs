@@ -14,11 +14,19 @@ pub struct Idle {
     pub timeout: Option<Duration>,
     /// The most that a pod can ask for; a class may lower it.
     pub max: Duration,
+    /// Thousandths of a CPU: who uses less does nothing.
+    pub cpu: u64,
+    /// Whether an exec that runs counts as doing something.
+    pub execs: bool,
+    /// Whether what an exec reads counts, also where execs don't.
+    pub stdin: bool,
+    /// Whether bytes on the pod's interfaces count.
+    pub network: bool,
 }
 
 impl Default for Idle {
     fn default() -> Self {
-        Self { timeout: None, max: DAY }
+        Self { timeout: None, max: DAY, cpu: 20, execs: true, stdin: true, network: true }
     }
 }
 

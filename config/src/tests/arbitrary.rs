@@ -37,6 +37,13 @@ fn opt_in() -> impl Strategy<Value = (Option<Duration>, Duration)> {
     (below(period(), period()), any::<bool>()).prop_map(|((limit, max), on)| (on.then_some(limit), max))
 }
 
+fn idle() -> impl Strategy<Value = Idle> {
+    let counted = (any::<bool>(), any::<bool>(), any::<bool>());
+    (opt_in(), number(10, 1_000_000), counted).prop_map(|((timeout, max), cpu, (execs, stdin, network))| {
+        Idle { timeout, max, cpu, execs, stdin, network }
+    })
+}
+
 fn path() -> impl Strategy<Value = PathBuf> {
     let part = r#"[a-zA-Z0-9 "'\\=#_é-][a-zA-Z0-9 ."'\\=#_é-]{0,6}"#;
     vec(part, 1..4).prop_map(|parts| PathBuf::from(format!("/{}", parts.join("/"))))
@@ -67,10 +74,10 @@ fn runsc() -> impl Strategy<Value = Runsc> {
 
 fn timeout() -> impl Strategy<Value = Timeout> {
     let grace = below(nanos(0, YEAR), period());
-    (below(period(), period()), any::<bool>(), grace).prop_map(
-        |((default, max), raise, (grace, max_grace))| {
-            let (on_shim_loss, on_timeout) = (OnShimLoss::Kill, OnTimeout::Kill);
-            Timeout { default, max, raise, grace, max_grace, on_shim_loss, on_timeout }
+    (below(period(), period()), any::<bool>(), grace, period(), one_of(OnShimLoss::ALL)).prop_map(
+        |((default, max), raise, (grace, max_grace), startup, on_shim_loss)| {
+            let on_timeout = OnTimeout::Kill;
+            Timeout { default, max, raise, grace, max_grace, startup, on_shim_loss, on_timeout }
         },
     )
 }
@@ -135,7 +142,7 @@ pub(super) fn node() -> impl Strategy<Value = NodePolicy> {
     let capabilities = subsequence(ceiling.clone(), 0..=ceiling.len());
     let lists = (capabilities, vec("[a-z.]{1,9}/[a-zA-Z0-9_-]{1,9}", 0..3), path(), vec(path(), 0..3));
     let filters = (one_of(OuterFilter::ALL), any::<bool>(), one_of([2u32, 3]));
-    let bounds = (timeout(), opt_in(), opt_in(), opt_in(), limits(), pod());
+    let bounds = (timeout(), idle(), opt_in(), opt_in(), limits(), pod());
     (runsc(), state, bounds, lists, filters, calls()).prop_map(
         |(runsc, state, bounds, lists, (outer, io_uring, version), calls)| {
             let (timeout, idle, cpu_budget, exec, limits, pod) = bounds;
@@ -145,7 +152,7 @@ pub(super) fn node() -> impl Strategy<Value = NodePolicy> {
                 state,
                 protocol: Protocol { version },
                 timeout,
-                idle: Idle { timeout: idle.0, max: idle.1 },
+                idle,
                 cpu_budget: CpuBudget { default: cpu_budget.0, max: cpu_budget.1 },
                 exec: Exec { timeout: exec.0, max: exec.1 },
                 limits,

@@ -176,7 +176,7 @@ fn memory(text: &str) -> Result<u64, Fault> {
     Some(parse_size(text)?).filter(|bytes| (LEAST_MEMORY..=MOST_MEMORY).contains(bytes)).ok_or_else(range)
 }
 
-fn cpu(text: &str) -> Result<u64, Fault> {
+pub(super) fn cpu(text: &str) -> Result<u64, Fault> {
     let range = || Fault::OutOfRange { least: "10m", most: "1000" };
     Some(parse_cpu(text)?).filter(|cpu| (LEAST_CPU..=MOST_CPU).contains(cpu)).ok_or_else(range)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Reader, period};
+use super::{Reader, confinement::cpu, period};
 use crate::{
     error::{ConfigError, Fault},
     file,
@@ -18,6 +18,10 @@ impl Reader<'_> {
         Ok(Idle {
             timeout: self.take("idle.timeout", file.timeout, built_in.timeout, off_or_period)?,
             max: self.take("idle.max", file.max, built_in.max, period)?,
+            cpu: self.take("idle.cpu", file.cpu, built_in.cpu, cpu)?,
+            execs: file.execs.unwrap_or(built_in.execs),
+            stdin: file.stdin.unwrap_or(built_in.stdin),
+            network: file.network.unwrap_or(built_in.network),
         })
     }
 

@@ -57,13 +57,26 @@ pub(crate) fn inherited(sandbox_dir: &Path) -> io::Result<Inherited> {
     close_strays();
     // Fails for a process that leads its group, which containerd's child does and this one doesn't.
     setsid()?;
-    let listener = io::stdin().as_fd().try_clone_to_owned()?;
     let lock = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let listener = take_standard_input()?;
+    Ok(Inherited { listener, lock, dir: SandboxDir::at(sandbox_dir.to_owned()) })
+}
+
+/// Takes the socket that a shim hands to its watchdog, and lets go of everything else.
+pub(crate) fn standard_input_alone() -> io::Result<OwnedFd> {
+    close_strays();
+    setsid()?;
+    take_standard_input()
+}
+
+/// What standard input was; like both outputs it leads nowhere from then on.
+fn take_standard_input() -> io::Result<OwnedFd> {
+    let input = io::stdin().as_fd().try_clone_to_owned()?;
     let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
     dup2_stdin(&null)?;
     dup2_stdout(&null)?;
     dup2_stderr(&null)?;
-    Ok(Inherited { listener, lock, dir: SandboxDir::at(sandbox_dir.to_owned()) })
+    Ok(input)
 }
 
 /// Closes what containerd, or whoever started it, left open across two executions.

@@ -7,17 +7,22 @@
 use std::{
     io::{self, Write},
     path::PathBuf,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context, bail};
 
 use crate::{
     args::Args,
+    deadline::{escalate::Step, span::Span},
+    ledger::{Ledger, LedgerError, Reason, Verdict},
+    pod::message::message,
     process::{Exit, PidFd, STATUS_KILLED, STATUS_TIMED_OUT},
     record::{BundleNote, ContainerRecord, SandboxRecord},
     rootfs,
     sandbox_dir::{Lock, SandboxDir},
+    termination::Usage,
+    watchdog::SandboxEnd,
     wire::bootstrap::delete_reply,
 };
 
@@ -40,13 +45,11 @@ pub(crate) fn delete(args: &Args) -> anyhow::Result<()> {
         None => (0, Exit::now(STATUS_KILLED)),
         Some(BundleNote { exit: Some(exit), .. }) => (0, exit),
         Some(BundleNote { sandbox_dir, exit: None }) => {
-            match clean_if_abandoned(&SandboxDir::at(sandbox_dir))? {
-                Some(cleaned) => cleaned,
-                None => {
-                    let noted = BundleNote::read(&bundle).context("reading the note in the bundle")?;
-                    (0, noted.and_then(|note| note.exit).unwrap_or_else(|| Exit::now(STATUS_KILLED)))
-                }
-            }
+            let (pid, of_pod) = clean_if_abandoned(&SandboxDir::at(sandbox_dir))?.unzip();
+            // Each container's own is in its bundle by now.
+            let noted = BundleNote::read(&bundle).context("reading the note in the bundle")?;
+            let exit = noted.and_then(|note| note.exit).or(of_pod);
+            (pid.unwrap_or(0), exit.unwrap_or_else(|| Exit::now(STATUS_KILLED)))
         }
     };
     let reply = delete_reply(pid, exit)?;
@@ -79,7 +82,7 @@ fn clean_if_abandoned(dir: &SandboxDir) -> anyhow::Result<Option<(u32, Exit)>> {
 /// # Errors
 /// What is left: processes that survive SIGKILL, cgroups or mounts that don't go away. Every step is taken, and the
 /// directory stays if one failed, so that a later call finds what is left.
-pub(super) fn clean_pod(dir: &SandboxDir) -> anyhow::Result<(u32, Exit)> {
+pub(crate) fn clean_pod(dir: &SandboxDir) -> anyhow::Result<(u32, Exit)> {
     let record = match SandboxRecord::read(dir) {
         Ok(record) => record,
         // `start` ended before it wrote one, so it started nothing.
@@ -90,7 +93,8 @@ pub(super) fn clean_pod(dir: &SandboxDir) -> anyhow::Result<(u32, Exit)> {
         Err(error) => return Err(error).context("reading the sandbox record"),
     };
     let pid = record.process.map_or(0, |name| name.pid.unsigned_abs());
-    let exit = Exit::now(if record.expired { STATUS_TIMED_OUT } else { STATUS_KILLED });
+    let by_watchdog = SandboxEnd::read(dir);
+    let exit = exit_of(&record, by_watchdog);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let mut left = Vec::new();
     if !runtime.block_on(end_processes(&record)) {
@@ -100,16 +104,47 @@ pub(super) fn clean_pod(dir: &SandboxDir) -> anyhow::Result<(u32, Exit)> {
     if let Err(error) = runtime.block_on(record.cgroup.end(REMOVING)) {
         left.push(error.to_string());
     }
+    let of_time = record.verdict.as_ref().map_or(Reason::DeadlineExceeded, |verdict| verdict.reason);
+    let reason = if exit.status == STATUS_TIMED_OUT { of_time } else { Reason::ShimLost };
     for container in record.containers.values() {
+        if let Some(file) = container.termination_log.as_ref().filter(|_| container.exit.is_none()) {
+            // Best effort: the answer and the cleaning count.
+            let limit = record.span.as_ref().map(Span::limit).unwrap_or_default();
+            let _ = message(reason, limit, record.span.as_ref(), Usage::default()).write(file);
+        }
         runtime.block_on(clean_container(container, &mut left));
         // A bundle that is gone needs no note.
+        let exit = container.exit.unwrap_or(exit);
         let _ = BundleNote { sandbox_dir: dir.path().to_owned(), exit: Some(exit) }.write(&container.bundle);
+    }
+    let step = if by_watchdog.is_some() { Step::Watchdog } else { Step::Delete };
+    if let Err(error) = note_verdict(&record, exit, step) {
+        left.push(error.to_string());
     }
     if !left.is_empty() {
         bail!("sandbox {} is not clean: {}", record.sandbox, left.join("; "));
     }
     dir.remove().context("removing the sandbox's directory")?;
     Ok((pid, exit))
+}
+
+/// How a pod ends that its shim doesn't: with its time, or with the shim.
+fn exit_of(record: &SandboxRecord, by_watchdog: Option<SandboxEnd>) -> Exit {
+    let at = by_watchdog.map_or_else(SystemTime::now, |end| end.at);
+    let was_over = record.span.as_ref().is_some_and(|span| span.due.on_the_wall() <= at);
+    let is_expired = record.expired || was_over || by_watchdog.is_some_and(|end| end.expired);
+    Exit { status: if is_expired { STATUS_TIMED_OUT } else { STATUS_KILLED }, at }
+}
+
+/// Has the ledger know that the pod's time was up: its shim may not have come to it.
+fn note_verdict(record: &SandboxRecord, exit: Exit, step: Step) -> Result<(), LedgerError> {
+    let Some(pod) = record.pod.as_ref().filter(|_| exit.status == STATUS_TIMED_OUT) else { return Ok(()) };
+    let limit = record.span.as_ref().map(Span::limit).unwrap_or_default();
+    let verdict = record.verdict.clone().unwrap_or_else(|| Verdict::now(Reason::DeadlineExceeded, limit));
+    let state = &record.policy.state;
+    let ledger = Ledger::at(&state.ledger, state.retention);
+    ledger.write_verdict(pod, record.sandbox.as_str(), verdict)?;
+    ledger.write_end(&pod.uid, step)
 }
 
 /// Kills all processes of the pod and waits for them. Says whether they have ended.

@@ -5,8 +5,8 @@ mod delete;
 mod info;
 mod start;
 
-pub(crate) use daemon::inherited;
-pub(crate) use delete::delete;
+pub(crate) use daemon::{inherited, standard_input_alone};
+pub(crate) use delete::{clean_pod, delete};
 pub(crate) use info::{info, version};
 pub(crate) use start::start;
 

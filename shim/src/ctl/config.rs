@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use curfew_config::{BASE_FILE, Class, DROP_IN_DIR, NodeFiles, NodePolicy, Setting, check};
 
-use super::{Failure, annotations, complain};
-use crate::unsupported::unsupported_limit;
+use super::{Failure, annotations};
 
 #[cfg(test)]
 mod tests;
@@ -46,7 +45,6 @@ pub(crate) fn run(command: &Command) -> Result<String, Failure> {
     match command {
         Command::Check(args) => {
             let policy = policy(&args.files, args.class.as_deref())?;
-            warn_if_every_pod_is_refused(&policy);
             Ok(policy.to_toml())
         }
         Command::Explain(args) => {
@@ -67,19 +65,9 @@ fn policy(files: &[PathBuf], class: Option<&Path>) -> Result<NodePolicy, Failure
     check(&files, class).map_err(|errors| errors.iter().map(ToString::to_string).collect())
 }
 
-fn warn_if_every_pod_is_refused(policy: &NodePolicy) {
-    // A pod without annotations cannot be refused for them.
-    if let Some(key) = policy.for_pod([]).ok().as_ref().and_then(unsupported_limit) {
-        complain(&[format!("every pod is refused: what {key} limits is set, and not supported yet")]);
-    }
-}
-
 fn explain(policy: &NodePolicy, annotations: &[(String, String)]) -> Result<String, String> {
     let pairs = || annotations.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-    let pod = policy.for_pod(pairs()).map_err(|error| format!("the pod is refused: {error}"))?;
-    if let Some(key) = unsupported_limit(&pod) {
-        return Err(format!("the pod is refused: {key}, which it or its class sets, is not supported yet"));
-    }
+    policy.for_pod(pairs()).map_err(|error| format!("the pod is refused: {error}"))?;
     let settings = policy.explain(pairs()).map_err(|error| error.to_string())?;
     Ok(table(&settings))
 }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use runsc_bridge::{ContainerId, ControlSocket, SignalScope};
+use serde::{Deserialize, Serialize};
 
 use crate::{cgroup::Cgroup, command::Signal, process::PidFd};
 
@@ -24,17 +25,44 @@ pub(crate) struct Target {
     pub(crate) cgroup: Cgroup,
 }
 
-/// Which step ended a sandbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What ended a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Step {
+    /// Nobody had to: the workload has ended, with TERM or by itself.
+    Workload,
+    /// SIGKILL, through its control socket.
     Socket,
+    /// SIGKILL to its processes.
     Process,
+    /// SIGKILL to all that is in its cgroup, thawed.
     Cgroup,
+    /// The watchdog: its shim had gone, or was late.
+    Watchdog,
+    /// `delete`, for a shim that had gone.
+    Delete,
+}
+
+impl Step {
+    /// As it is written down.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Workload => "workload",
+            Self::Socket => "socket",
+            Self::Process => "process",
+            Self::Cgroup => "cgroup",
+            Self::Watchdog => "watchdog",
+            Self::Delete => "delete",
+        }
+    }
 }
 
 impl Target {
     /// Ends the sandbox and returns once none of its processes is left. Never gives up.
     pub(crate) async fn end(self) -> Step {
+        if self.is_gone() {
+            return Step::Workload;
+        }
         let _ = self.control.signal(&self.root, Signal::KILL.number(), SignalScope::All, SOCKET_LIMIT).await;
         if self.is_gone_within(STEP).await {
             return Step::Socket;

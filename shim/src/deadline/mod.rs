@@ -9,12 +9,14 @@
 //! [`escalate`] is what happens in `Ending`. This is the part that lives in the shim; what has to hold without it, a
 //! ledger on disk and a watchdog beside the shim, gets its deadline from here.
 
+pub(crate) mod clock;
 pub(crate) mod escalate;
-mod timer;
+pub(crate) mod span;
+pub(crate) mod timer;
 
 use std::time::Duration;
 
-use timer::BoottimeTimer;
+use self::{clock::Boottime, timer::BoottimeTimer};
 
 /// How far the pod's time has run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +58,11 @@ impl Deadline {
         self.stage
     }
 
+    /// Whether the clock has been started.
+    pub(crate) fn is_armed(&self) -> bool {
+        self.stage != Stage::Unarmed
+    }
+
     /// Whether the pod's time is up.
     pub(crate) fn has_expired(&self) -> bool {
         matches!(self.stage, Stage::Grace | Stage::Ending)
@@ -66,24 +73,45 @@ impl Deadline {
         self.limit
     }
 
-    /// Starts the clock, unless it runs already.
+    /// Starts the clock, unless it runs already: `limit` is over at `due`. Says whether it has.
     ///
     /// # Errors
     /// The timer cannot be set; the caller must not let the workload run.
-    pub(crate) fn arm(&mut self, limit: Duration, grace: Duration) -> std::io::Result<()> {
-        if self.stage == Stage::Unarmed {
-            self.timer.set(limit)?;
-            self.stage = Stage::Armed;
-            (self.limit, self.grace) = (limit, grace);
+    pub(crate) fn arm(&mut self, due: Boottime, limit: Duration, grace: Duration) -> std::io::Result<bool> {
+        if self.stage != Stage::Unarmed {
+            return Ok(false);
+        }
+        self.timer.set(Some(due))?;
+        self.stage = Stage::Armed;
+        (self.limit, self.grace) = (limit, grace);
+        Ok(true)
+    }
+
+    /// Lets the clock run until `due`, which makes `limit`, while it runs.
+    ///
+    /// # Errors
+    /// The timer cannot be set; it is as it was.
+    pub(crate) fn extend(&mut self, due: Boottime, limit: Duration) -> std::io::Result<()> {
+        if self.stage == Stage::Armed {
+            self.timer.set(Some(due))?;
+            self.limit = limit;
         }
         Ok(())
+    }
+
+    /// Has the time be up now, for another reason than the clock, whether it runs or not.
+    pub(crate) fn expire(&mut self, grace: Duration) {
+        if !self.has_expired() {
+            self.clear();
+            (self.stage, self.grace) = (Stage::Armed, grace);
+        }
     }
 
     /// Stops the clock of a pod whose sandbox has ended: there is nothing left to end.
     pub(crate) fn disarm(&mut self) {
         if self.stage == Stage::Armed {
             self.stage = Stage::Unarmed;
-            self.timer.clear();
+            self.clear();
         }
     }
 
@@ -92,7 +120,7 @@ impl Deadline {
         self.stage = match self.stage {
             Stage::Unarmed => Stage::Unarmed,
             Stage::Armed if self.grace.is_zero() => Stage::Ending,
-            Stage::Armed => match self.timer.set(self.grace) {
+            Stage::Armed => match self.timer.set(Some(Boottime::now().after(self.grace))) {
                 Ok(()) => Stage::Grace,
                 // A grace that cannot be measured isn't given.
                 Err(_) => Stage::Ending,
@@ -100,9 +128,14 @@ impl Deadline {
             Stage::Grace | Stage::Ending => Stage::Ending,
         };
         if self.stage == Stage::Ending {
-            self.timer.clear();
+            self.clear();
         }
         self.stage
+    }
+
+    fn clear(&self) {
+        // Unsetting a valid timer cannot fail.
+        let _ = self.timer.set(None);
     }
 
     /// Returns when the current stage is over; never in a stage without an end.
@@ -121,7 +154,8 @@ mod tests {
     async fn a_deadline_goes_through_its_stages_in_time() {
         let mut deadline = Deadline::new().unwrap();
         let before = Instant::now();
-        deadline.arm(Duration::from_millis(40), Duration::from_millis(30)).unwrap();
+        let limit = Duration::from_millis(40);
+        assert!(deadline.arm(Boottime::now().after(limit), limit, Duration::from_millis(30)).unwrap());
         assert!(!deadline.has_expired());
         deadline.due().await;
         assert_eq!(deadline.advance(), Stage::Grace);
@@ -134,9 +168,10 @@ mod tests {
     #[tokio::test]
     async fn a_second_workload_does_not_start_the_clock_anew() {
         let mut deadline = Deadline::new().unwrap();
-        deadline.arm(Duration::from_millis(20), Duration::ZERO).unwrap();
-        deadline.arm(Duration::from_secs(3600), Duration::ZERO).unwrap();
-        assert_eq!(deadline.limit(), Duration::from_millis(20));
+        let (limit, longer) = (Duration::from_millis(20), Duration::from_secs(3600));
+        assert!(deadline.arm(Boottime::now().after(limit), limit, Duration::ZERO).unwrap());
+        assert!(!deadline.arm(Boottime::now().after(longer), longer, Duration::ZERO).unwrap());
+        assert_eq!(deadline.limit(), limit);
         deadline.due().await;
         assert_eq!(deadline.advance(), Stage::Ending);
     }

@@ -1,53 +1,65 @@
 //! A timer on CLOCK_BOOTTIME.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
+use super::clock::Boottime;
 use crate::watched::{Watched, watch};
 
-/// A timer that fires once, at an absolute time since boot.
-#[derive(Debug)]
-pub(super) struct BoottimeTimer(Watched);
+const NANOS: u64 = 1_000_000_000;
 
-const NEVER: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+/// A timer that isn't set, as a descriptor that can be read once it has fired.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn timer() -> io::Result<OwnedFd> {
+    Ok(timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?)
+}
+
+/// Sets a timer to a moment, at once if that has passed; `None` unsets it.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn set(timer: impl AsFd, due: Option<Boottime>) -> io::Result<()> {
+    // Zero would unset it, and beyond the kernel's range is as good as never.
+    let nanos = due.map_or(0, |due| due.nanos().clamp(1, i64::MAX.unsigned_abs()));
+    let spec = |nanos: u64| Timespec {
+        tv_sec: i64::try_from(nanos / NANOS).unwrap_or(i64::MAX),
+        tv_nsec: i64::try_from(nanos % NANOS).unwrap_or(0),
+    };
+    let value = Itimerspec { it_interval: spec(0), it_value: spec(nanos) };
+    timerfd_settime(timer, TimerfdTimerFlags::ABSTIME, &value)?;
+    Ok(())
+}
+
+/// Whether a timer has fired since it was last asked.
+pub(crate) fn has_fired(timer: impl AsFd) -> bool {
+    rustix::io::read(timer, &mut [0; 8]).is_ok()
+}
+
+/// A timer that the runtime watches. It fires once.
+#[derive(Debug)]
+pub(crate) struct BoottimeTimer(Watched);
 
 impl BoottimeTimer {
     /// A timer that isn't set.
-    pub(super) fn new() -> io::Result<Self> {
-        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-        let fd = timerfd_create(TimerfdClockId::Boottime, flags)?;
-        Ok(Self(watch(fd)?))
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self(watch(timer()?)?))
     }
 
-    /// Sets the timer to `after` from now.
-    pub(super) fn set(&self, after: Duration) -> io::Result<()> {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        let overflow = || io::Error::from(io::ErrorKind::InvalidInput);
-        // A time that has passed already must still fire, and zero would clear the timer.
-        let nanos = i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec);
-        let due = nanos + i128::try_from(after.as_nanos()).map_err(|_| overflow())?;
-        let seconds = i64::try_from(due / 1_000_000_000).map_err(|_| overflow())?;
-        let rest = i64::try_from(due % 1_000_000_000).map_err(|_| overflow())?;
-        self.set_absolute(Timespec { tv_sec: seconds, tv_nsec: rest })
-    }
-
-    /// Unsets the timer.
-    pub(super) fn clear(&self) {
-        // Clearing a valid descriptor with a valid time cannot fail.
-        let _ = self.set_absolute(NEVER);
-    }
-
-    fn set_absolute(&self, due: Timespec) -> io::Result<()> {
-        let value = Itimerspec { it_interval: NEVER, it_value: due };
-        timerfd_settime(self.0.get_ref(), TimerfdTimerFlags::ABSTIME, &value)?;
-        Ok(())
+    /// As [`set`].
+    pub(crate) fn set(&self, due: Option<Boottime>) -> io::Result<()> {
+        set(self.0.get_ref(), due)
     }
 
     /// Waits until the timer fires; for ever while it isn't set.
-    pub(super) async fn expired(&self) {
+    pub(crate) async fn expired(&self) {
         loop {
             let Ok(mut ready) = self.0.readable().await else { return };
             let mut count = [0; 8];

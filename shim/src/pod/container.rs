@@ -46,6 +46,10 @@ pub(super) struct Container {
     pub(super) memory_watch: Option<AbortOnDrop>,
     /// Whether it is being ended for what it used, or has been with its sandbox.
     pub(super) out_of_memory: bool,
+    /// Whether it is being ended for what it wrote.
+    pub(super) over_output: bool,
+    /// The host's file by which it says why it ended.
+    pub(super) termination_log: Option<PathBuf>,
     pub(super) bundle: PathBuf,
     pub(super) rootfs: Vec<RootfsMount>,
     /// The open streams; a call of runsc that needs them holds them until its outcome.
@@ -79,6 +83,8 @@ impl Container {
             last_stats: LastStats::none(),
             memory_watch: None,
             out_of_memory: false,
+            over_output: false,
+            termination_log: None,
             bundle: request.bundle,
             rootfs: request.rootfs,
             stdio: None,

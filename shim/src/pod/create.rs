@@ -12,7 +12,7 @@ use super::checkpoint::check_image;
 use super::{
     Input, Pod,
     container::{Ceilings, Container},
-    group::Role,
+    group::{self, Role},
     process::Responder,
     sandbox::NewSandbox,
 };
@@ -27,6 +27,7 @@ use crate::{
     record::{BundleNote, ContainerRecord},
     spec::Draft,
     stdio::{StdioPaths, error::StdioError, exec::ExecStreams, fifo::ContainerStdio, logger::LoggerProgram},
+    termination,
 };
 
 /// What `runsc create` made.
@@ -56,8 +57,10 @@ impl Pod {
                     container.init.waiting.push(responder);
                     let work = CreateWork::of(container, masked, &self.record.policy.state.dir);
                     let tools = self.tools.clone();
+                    let watched =
+                        container.role.is_root().then(|| self.watchdog.guard(container.cgroup.clone()));
                     self.spawn(async move {
-                        let result = run_create(&tools, &work, &mut stdio).await;
+                        let result = run_create(&tools, &work, watched, &mut stdio).await;
                         Input::Created(id, stdio, result)
                     });
                 }
@@ -92,6 +95,8 @@ impl Pod {
         if let Some(quota) = cgroup.quota_above() {
             hold_below_pod(draft.whole(), quota)?;
         }
+        let place = group::termination_place(&draft.annotations);
+        let termination_log = termination::file_of(draft.whole(), &place);
         let spec = draft.write()?;
         if cgroup.is_populated() {
             return Err(Error::CgroupInUse { id: request.id.to_string(), path: spec.cgroups_path });
@@ -100,7 +105,7 @@ impl Pod {
             self.decide_network(asked.host_network)?;
         }
         let stdio = self.open_stdio(&request)?;
-        self.note_container(&request, &role, &cgroup)?;
+        self.note_container(&request, &role, &cgroup, termination_log.clone())?;
         let ceilings = Ceilings {
             exec: spec.exec_ceiling,
             pids: asked.limits.pids.unwrap_or(u64::MAX).min(self.most_pids()),
@@ -109,7 +114,8 @@ impl Pod {
                 false => asked.limits.memory,
             },
         };
-        let container = Container::creating(request, role, cgroup, ceilings);
+        let mut container = Container::creating(request, role, cgroup, ceilings);
+        container.termination_log = termination_log;
         self.containers.insert(container.id.clone(), container);
         self.rlimits = asked.rlimits;
         Ok((stdio, asked.masked))
@@ -158,14 +164,22 @@ impl Pod {
     }
 
     /// Writes down where the container will be, before anything of it exists.
-    fn note_container(&mut self, request: &Create, role: &Role, cgroup: &Cgroup) -> Result<(), Error> {
+    fn note_container(
+        &mut self,
+        request: &Create,
+        role: &Role,
+        cgroup: &Cgroup,
+        termination_log: Option<PathBuf>,
+    ) -> Result<(), Error> {
         if role.is_root() {
             self.record.cgroup = cgroup.clone();
         }
         let noted = ContainerRecord {
             bundle: request.bundle.clone(),
             cgroup: cgroup.clone(),
-            ..ContainerRecord::default()
+            gofer: None,
+            termination_log,
+            exit: None,
         };
         self.record.containers.insert(request.id.to_string(), noted);
         let note = BundleNote { sandbox_dir: self.tools.dir.path().to_owned(), exit: None };
@@ -235,7 +249,9 @@ impl Pod {
         let noted = self.record.containers.get_mut(id.as_str());
         if let (Some(gofer), Some(container), Some(noted)) = (gofer, self.containers.get_mut(id), noted) {
             noted.gofer = Some(gofer.name);
-            container.gofer = Some(Arc::new(gofer.process));
+            let process = Arc::new(gofer.process);
+            self.watchdog.add(process.clone());
+            container.gofer = Some(process);
         }
     }
 
@@ -256,6 +272,7 @@ impl Pod {
         let Some(container) = self.containers.remove(id) else { return };
         if container.role.is_root() {
             self.record.forget_sandbox();
+            self.watchdog.forget();
         }
         self.forget_record(id);
         self.limit_pod_memory();

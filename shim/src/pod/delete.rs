@@ -77,6 +77,11 @@ impl Pod {
                 if container.role.is_root() {
                     self.sandbox = None;
                     self.record.forget_sandbox();
+                    self.watchdog.forget();
+                    if self.ledger.is_none() {
+                        // Its time was its own, and goes with it.
+                        self.record.span = None;
+                    }
                 }
                 self.containers.remove(id);
                 self.forget_record(id);

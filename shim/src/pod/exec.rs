@@ -9,6 +9,7 @@ use runsc_bridge::{ContainerId, ControlSocket, ExecId, ExecProcess, SignalScope}
 use self::work::{ExecWork, wait_for_exit};
 use super::{
     Input, Pod,
+    memory::AbortOnDrop,
     process::{Process, Responder, failed_start_status},
     streams::tell_foreground,
 };
@@ -32,8 +33,11 @@ pub(super) struct Exec {
     size: Option<TerminalSize>,
     stdin_closed: bool,
     /// Its pid in the container, while it runs.
-    guest_pid: Option<i32>,
+    pub(super) guest_pid: Option<i32>,
     streams: Option<ExecStreams>,
+    /// Its clock, or its end, as long as this is there.
+    pub(super) time_limit: Option<AbortOnDrop>,
+    pub(super) timed_out: bool,
 }
 
 /// What starting an exec made.
@@ -87,6 +91,8 @@ impl Pod {
             stdin_closed: false,
             guest_pid: None,
             streams: None,
+            time_limit: None,
+            timed_out: false,
         };
         let added = Event::ExecAdded { id: request.container.to_string(), exec: request.id.to_string() };
         container.execs.insert(request.id, exec);
@@ -180,6 +186,7 @@ impl Pod {
         match (held_exit, sandbox) {
             (Some(status), _) => self.exec_exited(container, id, status),
             (None, Some((control, sandbox))) => {
+                self.limit_exec(container, id);
                 let (container, id) = (container.clone(), id.clone());
                 self.spawn(wait_for_exit(control, sandbox, container, id, guest_pid));
             }
@@ -189,12 +196,14 @@ impl Pod {
 
     /// The exec has ended with `status`.
     pub(super) fn exec_exited(&mut self, container: &ContainerId, id: &ExecId, status: u32) {
-        let status = if self.deadline.has_expired() { STATUS_TIMED_OUT } else { status };
+        let is_over = self.deadline.has_expired();
         let Ok(exec) = self.exec_mut(container, id) else { return };
+        let status = if is_over || exec.timed_out { STATUS_TIMED_OUT } else { status };
         match exec.process.transition(Trigger::Exited) {
             Ok(Effect::RecordExit) => {
                 let exit = Exit::now(status);
                 exec.guest_pid = None;
+                exec.time_limit = None;
                 let endings = exec.streams.take().map(ExecStreams::finish).unwrap_or_default();
                 exec.process.set_exit(exit);
                 let pid = exec.process.pid;

@@ -23,7 +23,12 @@ impl Pod {
         let sandbox_is_out_of_memory = was_killed && self.has_run_out_of_memory();
         let Some(container) = self.containers.get_mut(id) else { return };
         let out_of_memory = was_killed && (sandbox_is_out_of_memory || container.out_of_memory);
-        match container.init.transition(Trigger::Exited) {
+        let transition = container.init.transition(Trigger::Exited);
+        if matches!(transition, Ok(Effect::RecordExit)) {
+            self.leave_message(id, out_of_memory);
+        }
+        let Some(container) = self.containers.get_mut(id) else { return };
+        match transition {
             Ok(Effect::RecordExit) => {
                 let exit = Exit::now(status);
                 container.memory_watch = None;
@@ -43,11 +48,20 @@ impl Pod {
                 if let Some(container) = self.containers.get(id) {
                     self.keep_stats(container);
                 }
+                self.note_exit(id, exit);
                 self.end_if_no_workload_is_left();
             }
             Ok(Effect::HoldExit) => container.init.held_exit = Some(status),
             Ok(_) => {}
             Err(error) => log::error!(container = id.as_str(); "{error}"),
+        }
+    }
+
+    /// Has `delete` know of it, should the shim die: what it would say of the pod isn't how this container ended.
+    fn note_exit(&mut self, id: &ContainerId, exit: Exit) {
+        if let Some(noted) = self.record.containers.get_mut(id.as_str()) {
+            noted.exit = Some(exit);
+            self.write_record_or_log(id);
         }
     }
 
@@ -63,5 +77,6 @@ impl Pod {
         }
         self.exited(&root, status);
         self.deadline.disarm();
+        self.clocks.clear();
     }
 }

@@ -4,19 +4,23 @@ use std::collections::BTreeMap;
 
 use runsc_bridge::{ContainerId, IdError, SandboxId};
 
-use crate::confine::PodPlaces;
+use crate::{confine::PodPlaces, ledger::PodName, termination};
 
 const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
 const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
 const SANDBOX_UID: &str = "io.kubernetes.cri.sandbox-uid";
+const SANDBOX_NAME: &str = "io.kubernetes.cri.sandbox-name";
+const SANDBOX_NAMESPACE: &str = "io.kubernetes.cri.sandbox-namespace";
+
+const TERMINATION_PLACE: &str = "io.kubernetes.container.terminationMessagePath";
 
 /// What runsc reads of CRI's annotations: the pod's grouping, and names for its metrics.
 pub(crate) const RUNSC_NEEDS: [&str; 6] = [
     SANDBOX_ID,
     CONTAINER_TYPE,
     SANDBOX_UID,
-    "io.kubernetes.cri.sandbox-name",
-    "io.kubernetes.cri.sandbox-namespace",
+    SANDBOX_NAME,
+    SANDBOX_NAMESPACE,
     "io.kubernetes.cri.container-name",
 ];
 
@@ -79,6 +83,19 @@ impl Role {
     pub(crate) fn is_workload(&self) -> bool {
         matches!(self, Self::Plain | Self::Workload { .. })
     }
+}
+
+/// Where the container's termination message is: as kubelet says, if containerd passes that on.
+pub(crate) fn termination_place(annotations: &BTreeMap<String, String>) -> String {
+    let said = annotations.get(TERMINATION_PLACE).filter(|place| !place.is_empty());
+    said.cloned().unwrap_or_else(|| termination::DEFAULT.to_owned())
+}
+
+/// The pod as Kubernetes names it; `None` for a container without one.
+pub(crate) fn pod_name(annotations: &BTreeMap<String, String>) -> Option<PodName> {
+    let of = |key: &str| annotations.get(key).cloned().unwrap_or_default();
+    let uid = Some(of(SANDBOX_UID)).filter(|uid| is_plain_name(uid))?;
+    Some(PodName { uid, namespace: of(SANDBOX_NAMESPACE), name: of(SANDBOX_NAME) })
 }
 
 /// A name that is one directory's, as a UID is.

@@ -30,6 +30,12 @@ const MOST_STEP: u64 = 16 << 20;
 #[derive(Debug)]
 pub(super) struct AbortOnDrop(JoinHandle<()>);
 
+impl AbortOnDrop {
+    pub(super) fn new(task: JoinHandle<()>) -> Self {
+        Self(task)
+    }
+}
+
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();

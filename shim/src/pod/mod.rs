@@ -5,21 +5,28 @@
 //! never queues behind one. A caller that goes away changes nothing.
 
 mod checkpoint;
+mod clocks;
 mod container;
 mod create;
 mod delete;
 mod exec;
+mod exec_limit;
 mod exit;
+mod extend;
 pub(crate) mod group;
 mod handle;
+mod inbox;
 mod kill;
 mod memory;
 mod memory_limit;
+pub(crate) mod message;
 mod output;
 mod pause;
 mod pids_limit;
+mod pod_ledger;
 mod process;
 mod sandbox;
+mod span;
 mod start;
 mod streams;
 mod time_limit;
@@ -30,25 +37,28 @@ pub(crate) mod view;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use curfew_config::Calls;
-use runsc_bridge::{Cli, ContainerId, ControlSocket, ExecId, RunscError, SandboxId};
+use runsc_bridge::{Cli, ContainerId, ControlSocket, SandboxId};
 use tokio::sync::{mpsc, watch};
 
 pub(crate) use self::handle::PodHandle;
-use self::{container::Container, process::Responder, sandbox::Sandbox, view::PodView};
+use self::{
+    container::Container, inbox::Input, pod_ledger::PodLedger, process::Responder, sandbox::Sandbox,
+    view::PodView,
+};
 use crate::{
-    command::{self, Command, ProcessId, Reply},
+    command::ProcessId,
     confine::Rlimits,
     connections::Connections,
-    deadline::{
-        Deadline, Stage,
-        escalate::{Step, Target},
-    },
+    deadline::{Deadline, Stage, escalate::Target},
     error::Error,
     events::EventQueue,
+    ledger::Reason,
     reaper::Reaper,
     record::SandboxRecord,
     sandbox_dir::SandboxDir,
-    stdio::{fifo::ContainerStdio, logger::LoggedProcess},
+    stdio::logger::LoggedProcess,
+    termination::Usage,
+    watchdog::Watchdog,
 };
 
 /// A shim whose pod is empty, and to which nobody has been connected for so long, was forgotten: containerd connects
@@ -57,29 +67,6 @@ const FORGOTTEN: Duration = Duration::from_secs(10);
 /// The same with a connection that nobody uses: a containerd that was started while a pod was made connects to its shim,
 /// gives it up, and may keep the connection.
 const UNUSED: Duration = Duration::from_secs(30);
-
-/// What the pod task is told.
-enum Input {
-    Request(Command, Responder),
-    /// Work that changed nothing in the pod has its answer.
-    Updated(update::Updated, Responder, Result<(), Error>),
-    Created(ContainerId, ContainerStdio, Result<create::Created, Error>),
-    Started(ContainerId, ContainerStdio, start::Started),
-    Exited(ContainerId, u32),
-    SandboxExited(u32),
-    TimeLimitEnforced(Step),
-    OutOfMemory,
-    OutOfProcesses,
-    /// A container and the bytes that it uses, more than it may.
-    OverMemory(ContainerId, u64),
-    /// A container that has written more than it may.
-    OverOutput(ContainerId),
-    Deleted(ContainerId, Result<(), Error>),
-    ExecStarted(ContainerId, ExecId, Result<exec::StartedExec, Error>),
-    ExecExited(ContainerId, ExecId, u32),
-    Checkpointed(command::Checkpoint, Result<(), RunscError>),
-    PauseDone(ContainerId, pause::Direction, Result<(), RunscError>),
-}
 
 /// What the work that the pod task starts needs, and never changes once there is a sandbox.
 #[derive(Clone)]
@@ -99,6 +86,16 @@ impl Tools {
     }
 }
 
+/// What is left of a pod that has ended.
+pub(crate) struct Ended {
+    /// Whom to tell that it is done.
+    pub(crate) shut_down: Option<Responder>,
+    /// To be released.
+    pub(crate) watchdog: Watchdog,
+    /// To be finished.
+    pub(crate) ledger: Option<PodLedger>,
+}
+
 /// The state of one pod.
 pub(crate) struct Pod {
     tools: Arc<Tools>,
@@ -106,6 +103,17 @@ pub(crate) struct Pod {
     containers: BTreeMap<ContainerId, Container>,
     sandbox: Option<Sandbox>,
     deadline: Deadline,
+    watchdog: Watchdog,
+    /// Why its time is up, once it is.
+    end_reason: Reason,
+    /// Its other clocks run as long as they are here.
+    clocks: Vec<memory::AbortOnDrop>,
+    /// Whether an extension is being written down.
+    extending: bool,
+    /// What the pod had used when its time was up.
+    usage_at_the_end: Option<Usage>,
+    /// `None` for a container without a pod UID, whose time is in its record alone.
+    ledger: Option<PodLedger>,
     /// What the containers' programs have by now.
     rlimits: Option<Rlimits>,
     events: EventQueue,
@@ -124,6 +132,7 @@ impl Pod {
     pub(crate) fn new(
         tools: Tools,
         record: SandboxRecord,
+        watchdog: Watchdog,
         events: EventQueue,
         connections: Connections,
     ) -> std::io::Result<(Self, PodHandle)> {
@@ -136,6 +145,12 @@ impl Pod {
             containers: BTreeMap::new(),
             sandbox: None,
             deadline: Deadline::new()?,
+            watchdog,
+            end_reason: Reason::DeadlineExceeded,
+            clocks: Vec::new(),
+            extending: false,
+            usage_at_the_end: None,
+            ledger: None,
             rlimits: None,
             events,
             inbox,
@@ -147,81 +162,34 @@ impl Pod {
         Ok((pod, handle))
     }
 
-    /// Serves the pod until it is empty and containerd asks to shut down. Returns whom to tell that it is done.
-    pub(crate) async fn run(mut self) -> Option<Responder> {
+    /// Serves the pod until it is empty and containerd asks to shut down.
+    pub(crate) async fn run(mut self) -> Ended {
         loop {
             let empty = self.containers.is_empty();
             tokio::select! {
+                // An exit that comes with the limit comes after it.
+                biased;
+                () = self.deadline.due() => self.time_is_up(),
                 input = self.inbox.recv() => match input {
                     Some(input) => self.handle(input),
-                    None => return None,
+                    None => break,
                 },
-                () = self.deadline.due() => self.time_is_up(),
                 () = self.connections.none_for(FORGOTTEN), if empty => {
                     log::warn!("nobody has asked for the empty pod in {FORGOTTEN:?}: shutting down");
-                    return None;
+                    break;
                 }
                 // Anew after each input.
                 () = tokio::time::sleep(UNUSED), if empty => {
                     log::warn!("nobody has used the empty pod in {UNUSED:?}: shutting down");
-                    return None;
+                    break;
                 }
             }
             self.publish_view();
             if self.shut_down.is_some() {
-                return self.shut_down;
+                break;
             }
         }
-    }
-
-    fn handle(&mut self, input: Input) {
-        match input {
-            Input::Request(command, responder) => self.request(command, responder),
-            Input::Updated(updated, responder, result) => self.updated(updated, responder, result),
-            Input::Created(id, stdio, result) => self.created(&id, stdio, result),
-            Input::Started(id, stdio, started) => self.started(&id, stdio, started),
-            Input::Exited(id, status) => self.exited(&id, status),
-            Input::SandboxExited(status) => self.sandbox_exited(status),
-            Input::TimeLimitEnforced(step) => {
-                log::info!(pod = self.record.sandbox.as_str(); "the sandbox is gone, by {step:?}");
-            }
-            Input::OutOfMemory => self.out_of_memory(),
-            Input::OutOfProcesses => self.out_of_processes(),
-            Input::OverMemory(id, used) => self.end_for_memory(&id, used),
-            Input::OverOutput(id) => self.end_for_output(&id),
-            Input::Deleted(id, result) => self.deleted(&id, result),
-            Input::ExecStarted(container, id, result) => self.exec_started(&container, &id, result),
-            Input::Checkpointed(request, result) => self.checkpointed(request, result),
-            Input::PauseDone(id, direction, result) => self.pause_done(&id, direction, result),
-            Input::ExecExited(container, id, status) => self.exec_exited(&container, &id, status),
-        }
-    }
-
-    fn request(&mut self, command: Command, responder: Responder) {
-        match command {
-            Command::Create(create) => self.create(create, responder),
-            Command::Exec(exec) => self.add_exec(exec, responder),
-            Command::Start { id } => match &id.exec {
-                None => self.start(&id.container, responder),
-                Some(exec) => self.start_exec(&id.container, exec, responder),
-            },
-            Command::Kill { id, signal, all } => self.kill(&id, signal, all, responder),
-            Command::Delete { id } => match &id.exec {
-                None => self.delete(&id.container, responder),
-                Some(exec) => drop(responder.send(self.delete_exec(&id.container, exec))),
-            },
-            Command::CloseStdin { id } => drop(responder.send(self.close_stdin(&id).map(|()| Reply::Done))),
-            Command::Update { id, resources } => self.update(&id, resources, responder),
-            Command::Checkpoint(request) => self.checkpoint(request, responder),
-            Command::Pause { id } => self.pause_or_resume(&id, pause::Direction::Pause, responder),
-            Command::Resume { id } => self.pause_or_resume(&id, pause::Direction::Resume, responder),
-            Command::Resize { id, size } => {
-                drop(responder.send(self.resize(&id, size).map(|()| Reply::Done)))
-            }
-            // containerd asks after each container; only an empty pod has nothing left to do.
-            Command::Shutdown if self.containers.is_empty() => self.shut_down = Some(responder),
-            Command::Shutdown => drop(responder.send(Ok(Reply::Done))),
-        }
+        Ended { shut_down: self.shut_down, watchdog: self.watchdog, ledger: self.ledger }
     }
 
     fn publish_view(&self) {

@@ -23,10 +23,11 @@ impl Pod {
 
     /// The container has written more than it may. What is beyond that was lost already.
     pub(super) fn end_for_output(&mut self, id: &ContainerId) {
-        let Some(container) = self.containers.get(id) else { return };
+        let Some(container) = self.containers.get_mut(id) else { return };
         if container.init.has_ended() {
             return;
         }
+        container.over_output = true;
         let most = self.record.policy.limits.log_size.unwrap_or_default();
         log::warn!(container = id.as_str(); "LogSizeExceeded: it has written more than {most} bytes, limits.log_size: ending it");
         self.kill_all_of(id);

@@ -48,10 +48,13 @@ impl Pod {
         if let Some(container) = self.containers.get_mut(id) {
             container.cgroup = self.record.cgroup.clone();
         }
+        let process = Arc::new(new.process);
+        drop(self.watchdog.guard(self.record.cgroup.clone()));
+        self.watchdog.add(process.clone());
         let oom_kills = OomKills::of(&self.record.cgroup);
         let pids_limit = PidsLimit::of(&self.record.cgroup);
         self.sandbox = Some(Sandbox {
-            process: Arc::new(new.process),
+            process,
             control: new.control,
             cgroup: Arc::new(self.record.cgroup.clone()),
             version: stats::version(&self.record.cgroup),
@@ -61,6 +64,7 @@ impl Pod {
             pids_limit,
             out_of_processes: false,
         });
+        self.limit_startup();
         self.spawn(async move {
             let status = new.exit.await.map_or(STATUS_KILLED, exit_code);
             Input::SandboxExited(status)

@@ -8,6 +8,7 @@ use super::{
     Input, Pod, Tools,
     create::{Gofer, work::find_gofer},
     process::{Responder, failed_start_status},
+    span::Provisional,
     streams::tell_foreground,
 };
 use crate::{
@@ -33,11 +34,19 @@ pub(super) struct Started {
     result: Result<(), Error>,
 }
 
+/// A start that may begin.
+struct Beginning {
+    stdio: ContainerStdio,
+    is_root: bool,
+    /// The pod's time, if it is the first workload.
+    provisional: Result<Option<Provisional>, Error>,
+}
+
 impl Pod {
     pub(super) fn start(&mut self, id: &ContainerId, responder: Responder) {
         match self.begin_start(id) {
             Err(error) => drop(responder.send(Err(error))),
-            Ok((mut stdio, is_root)) => {
+            Ok(Beginning { mut stdio, is_root, provisional }) => {
                 if let Some(container) = self.containers.get_mut(id) {
                     container.init.waiting.push(responder);
                 }
@@ -46,6 +55,18 @@ impl Pod {
                 let pids = self.containers.get(id).map_or(u64::MAX, |container| container.ceilings.pids);
                 let (tools, control, id) = (self.tools.clone(), self.control().ok(), id.clone());
                 self.spawn(async move {
+                    let known = match provisional {
+                        Ok(Some(provisional)) => provisional.everywhere().await,
+                        Ok(None) => Ok(()),
+                        Err(error) => Err(error),
+                    };
+                    if known.is_err() {
+                        return Input::Started(
+                            id,
+                            stdio,
+                            Started { gofer: None, streams: None, result: known },
+                        );
+                    }
                     let mut started = if is_root {
                         start_root(&tools, &id, restore_from.as_deref()).await
                     } else {
@@ -61,14 +82,17 @@ impl Pod {
         }
     }
 
-    fn begin_start(&mut self, id: &ContainerId) -> Result<(ContainerStdio, bool), Error> {
+    fn begin_start(&mut self, id: &ContainerId) -> Result<Beginning, Error> {
         let expired = self.refuse_if_expired();
         let container = self.container_mut(id)?;
         if !container.init.has_ended() {
             expired?;
         }
+        let is_workload = container.role.is_workload();
         container.init.transition(Trigger::Start)?;
-        Ok((container.stdio.take().unwrap_or_default(), container.role.is_root()))
+        let (stdio, is_root) = (container.stdio.take().unwrap_or_default(), container.role.is_root());
+        let provisional = if is_workload { self.plan_span() } else { Ok(None) };
+        Ok(Beginning { stdio, is_root, provisional })
     }
 
     pub(super) fn started(&mut self, id: &ContainerId, mut stdio: ContainerStdio, started: Started) {

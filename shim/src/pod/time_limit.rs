@@ -1,26 +1,24 @@
 //! The pod's time limit, applied to its containers.
 
+use std::time::Duration;
+
 use runsc_bridge::SignalScope;
 
-use super::{Input, Pod, Stage};
-use crate::{command::Signal, error::Error, lifecycle::Phase};
+use super::{Input, Pod, Stage, pod_ledger::Change};
+use crate::{
+    command::Signal,
+    deadline::escalate::Step,
+    error::Error,
+    ledger::{Reason, Verdict},
+    lifecycle::Phase,
+    termination::Usage,
+    watchdog::SandboxEnd,
+};
 
 impl Pod {
-    /// # Errors
-    /// [`Error::Expired`]: the pod's time is up, and nothing new begins in it.
-    pub(super) fn refuse_if_expired(&self) -> Result<(), Error> {
-        if !self.deadline.has_expired() && !self.record.expired {
-            return Ok(());
-        }
-        let limit = curfew_config::units::format_duration(self.deadline.limit());
-        Err(Error::Expired { pod: self.record.sandbox.to_string(), limit })
-    }
-
     /// Starts the clock, at the first workload's start.
     pub(super) fn arm_time_limit(&mut self) {
-        let Some(policy) = &self.record.pod_policy else { return };
-        let (timeout, grace) = (policy.timeout, policy.grace);
-        if let Err(error) = self.deadline.arm(timeout, grace) {
+        if let Err(error) = self.arm() {
             // Nothing may run without a limit.
             log::error!(pod = self.record.sandbox.as_str(); "cannot arm the deadline, ending the pod: {error}");
             if let Some(target) = self.target() {
@@ -48,13 +46,36 @@ impl Pod {
         }
     }
 
+    /// Something else than its time is used up, which ends it in the same way.
+    pub(super) fn used_up(&mut self, reason: Reason) {
+        let starts = |phase| matches!(phase, Phase::Starting);
+        let starting = self.containers.values().any(|c| c.role.is_workload() && starts(c.init.phase));
+        let has_started = self.deadline.is_armed() || starting;
+        if self.deadline.has_expired()
+            || self.sandbox.is_none()
+            || (reason == Reason::StartupTimeout && has_started)
+        {
+            return;
+        }
+        self.end_reason = reason;
+        self.deadline.expire(self.record.pod_policy.as_ref().map_or(Duration::ZERO, |policy| policy.grace));
+        self.enter(Stage::Armed);
+    }
+
     fn mark_expired(&mut self) {
-        let limit = curfew_config::units::format_duration(self.deadline.limit());
-        log::info!(pod = self.record.sandbox.as_str(); "the time limit of {limit} is reached");
+        let (reason, limit) = (self.end_reason.words(), self.allowed(self.end_reason));
+        let limit = curfew_config::units::format_duration(limit);
+        log::info!(pod = self.record.sandbox.as_str(); "{reason}: the limit of {limit} is reached");
+        self.clocks.clear();
         self.record.expired = true;
+        let verdict = Verdict::now(self.end_reason, self.allowed(self.end_reason));
+        self.record.verdict = Some(verdict.clone());
+        // While there are processes whose network could be counted.
+        self.usage_at_the_end = self.sandbox_stats().as_ref().map(Usage::of);
         if let Err(error) = self.write_record() {
             log::error!(pod = self.record.sandbox.as_str(); "{error}");
         }
+        self.note(Change::Verdict(verdict));
     }
 
     pub(super) fn ask_workloads_to_end(&self) {
@@ -80,6 +101,25 @@ impl Pod {
         if self.deadline.stage() == Stage::Grace && !left {
             self.enter(Stage::Grace);
         }
+    }
+
+    /// Ends the pod because the node's operator wants it: its containers as if somebody had killed them.
+    ///
+    /// # Errors
+    /// There is no sandbox.
+    pub(super) fn end_by_operator(&self) -> Result<(), Error> {
+        self.control()?;
+        log::info!(pod = self.record.sandbox.as_str(); "ended by the node's operator");
+        self.end_sandbox();
+        Ok(())
+    }
+
+    /// The sandbox is gone, by this step.
+    pub(super) fn time_limit_enforced(&mut self, step: Step) {
+        let by_watchdog = step == Step::Workload && SandboxEnd::read(&self.tools.dir).is_some();
+        let step = if by_watchdog { Step::Watchdog } else { step };
+        log::info!(pod = self.record.sandbox.as_str(); "the sandbox is gone, by {}", step.words());
+        self.note(Change::EndedBy(step));
     }
 
     fn end_sandbox(&self) {

@@ -1,6 +1,6 @@
 //! Stats: what a pod or one of its containers uses, read where it is accounted for and without the pod task.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use runsc_bridge::{ContainerId, ControlSocket};
 use tokio::sync::watch;
@@ -90,12 +90,16 @@ impl UsageSource {
     pub(crate) async fn read(&self) -> Result<Stats, Error> {
         match self {
             Self::Sandbox { cgroup, name, process } => {
-                let network = name.map(|name| stats::read_network(name, process)).unwrap_or_default();
-                Ok(Stats { network, ..stats::read(cgroup).map_err(Error::system(READING))? })
+                sandbox_stats(cgroup, *name, process).map_err(Error::system(READING))
             }
             Self::Sentry(container) => container.read().await,
         }
     }
+}
+
+fn sandbox_stats(cgroup: &Cgroup, name: Option<ProcessName>, process: &PidFd) -> io::Result<Stats> {
+    let network = name.map(|name| stats::read_network(name, process)).unwrap_or_default();
+    Ok(Stats { network, ..stats::read(cgroup)? })
 }
 
 /// A container's last figures, for the time when what they come from is gone: systemd removes a scope as soon as it is
@@ -151,6 +155,12 @@ impl ContainerView {
 }
 
 impl Pod {
+    /// What the whole sandbox uses, if there is one to be asked.
+    pub(super) fn sandbox_stats(&self) -> Option<Stats> {
+        let sandbox = self.sandbox.as_ref()?;
+        sandbox_stats(&sandbox.cgroup, self.record.process, &sandbox.process).ok()
+    }
+
     /// Keeps what a container has used whose program has just ended: of the sandbox at once, as its cgroup may be gone
     /// the next moment; of another container as soon as the sentry says.
     pub(super) fn keep_stats(&self, container: &Container) {

@@ -1,6 +1,14 @@
 //! An exec's streams: pipes or a terminal for the sandbox, and copies to and from containerd's FIFOs.
 
-use std::{fs::File, io, os::fd::OwnedFd, sync::Arc};
+use std::{
+    fs::File,
+    io,
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use nix::{fcntl::OFlag, unistd::pipe2};
 use tokio::sync::watch;
@@ -16,6 +24,22 @@ use super::{
     terminal::Terminal,
 };
 use crate::watched::watch as watched;
+
+/// What execs have been given to read, in bytes. A shim has one pod.
+static INPUT: AtomicU64 = AtomicU64::new(0);
+
+/// How many execs have been given their streams.
+static EXECS: AtomicU64 = AtomicU64::new(0);
+
+/// How many execs the pod has had so far.
+pub(crate) fn execs_so_far() -> u64 {
+    EXECS.load(Ordering::Relaxed)
+}
+
+/// What the pod's execs, and terminals, have been given to read so far, in bytes.
+pub(crate) fn input_so_far() -> u64 {
+    INPUT.load(Ordering::Relaxed)
+}
 
 /// Where an output goes.
 #[derive(Debug)]
@@ -157,6 +181,7 @@ impl ExecStdio {
     /// # Errors
     /// A descriptor cannot be watched.
     pub(crate) fn start(self, on_signal: impl Fn(i32) + Send + 'static) -> io::Result<ExecStreams> {
+        EXECS.fetch_add(1, Ordering::Relaxed);
         let (ended, ended_receiver) = watch::channel(false);
         let (stdin_closed, stdin_receiver) = watch::channel(false);
         drop(self.guest);
@@ -179,6 +204,7 @@ impl ExecStdio {
             let sink = Sink::Watched(Arc::new(watched(sink)?));
             let terminal = self.terminal.clone();
             let watcher = move |bytes: &[u8]| {
+                INPUT.fetch_add(bytes.len() as u64, Ordering::Relaxed);
                 if let Some(terminal) = &terminal {
                     terminal.signals_in(bytes).for_each(&on_signal);
                 }

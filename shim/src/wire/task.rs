@@ -88,7 +88,7 @@ impl TaskService {
 fn pid_of(reply: Reply) -> u32 {
     match reply {
         Reply::Pid(pid) | Reply::Deleted { pid, .. } => pid,
-        Reply::Done => 0,
+        Reply::Done | Reply::Extended { .. } => 0,
     }
 }
 

@@ -22,7 +22,7 @@ curfew.dev/shm-size      128Mi  as asked
 #[test]
 fn a_pod_that_a_shim_would_refuse_is_refused_here() {
     for (key, value) in
-        [("curfew.dev/timeout", "10m "), ("curfew.dev/timeuot", "10m"), ("curfew.dev/cpu-budget", "10m")]
+        [("curfew.dev/timeout", "10m "), ("curfew.dev/timeuot", "10m"), ("curfew.dev/cpu-budget", "-1s")]
     {
         let line = explain(&NodePolicy::default(), &pairs(&[(key, value)])).unwrap_err();
         assert!(line.contains("the pod is refused") && line.contains(key), "{line}");

@@ -9,7 +9,6 @@ use crate::{
     error::Error,
     pod::{Pod, Tools},
     serve::settings_of,
-    unsupported::unsupported_limit,
 };
 
 impl Pod {
@@ -18,9 +17,9 @@ impl Pod {
         if let Some(policy) = &self.record.pod_policy {
             return Ok(shm_of(policy));
         }
+        self.take_up(annotations)?;
         let annotations = annotations.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         let policy = self.record.policy.for_pod(annotations)?;
-        refuse_unsupported(&policy)?;
         for clamp in &policy.clamped {
             log::warn!(pod = self.record.sandbox.as_str(); "{clamp}");
         }
@@ -51,9 +50,4 @@ impl Pod {
 
 fn shm_of(policy: &PodPolicy) -> ShmSize {
     ShmSize { bytes: policy.shm, asked: policy.shm_asked }
-}
-
-/// Refuses a pod for which a limit is set that nothing enforces yet: it must not believe that it has one.
-fn refuse_unsupported(policy: &PodPolicy) -> Result<(), Error> {
-    unsupported_limit(policy).map_or(Ok(()), |key| Err(Error::LimitUnsupported(key)))
 }

@@ -13,11 +13,12 @@ use crate::{
     cgroup::Cgroup,
     confine::mask,
     error::Error,
-    pod::{Tools, container::Container},
+    pod::{Tools, container::Container, span::TELLING},
     process::{PidFd, ProcessName},
     rootfs::{self, RootfsMount},
     spec,
     stdio::fifo::ContainerStdio,
+    watchdog::Known,
 };
 
 /// How long what a failed create left behind may take to die.
@@ -54,8 +55,13 @@ impl CreateWork {
 pub(super) async fn run_create(
     tools: &Tools,
     work: &CreateWork,
+    watched: Option<Known>,
     stdio: &mut ContainerStdio,
 ) -> Result<Created, Error> {
+    if let Some(watched) = watched {
+        // Nothing is made that nobody watches over.
+        watched.within(TELLING).await?;
+    }
     let result = create_and_find(tools, work, stdio).await;
     if result.is_err() {
         clean_failed_create(tools, work).await;

@@ -1,0 +1,153 @@
+//! `curfewctl reap`: what has outlived its shim, or lost it. With a shim alive nothing is touched.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{
+    Failure,
+    node::{Node, clean},
+};
+use crate::{
+    cgroup::{Cgroup, OWN_PARENT},
+    process::ProcessName,
+    record::BundleNote,
+    rootfs,
+    sandbox_dir::SandboxDir,
+};
+
+/// A cgroup so young may be one that a runsc is about to enter, of a state directory that isn't looked at.
+const YOUNG: Duration = Duration::from_secs(60);
+
+/// Something that nobody looks after any more.
+enum Stray {
+    /// A sandbox's directory, by whose record everything of it is found.
+    Sandbox(SandboxDir),
+    /// A process of a sandbox that has no directory.
+    Process { command: String, name: ProcessName },
+    /// An empty cgroup that a shim has made.
+    Cgroup(PathBuf),
+    /// A root file system of a container.
+    Mount(PathBuf),
+}
+
+impl Stray {
+    fn words(&self) -> String {
+        match self {
+            Self::Sandbox(dir) => format!("sandbox {}", dir.path().display()),
+            Self::Process { command, name } => format!("process {} {command}", name.pid),
+            Self::Cgroup(directory) => format!("cgroup {}", directory.display()),
+            Self::Mount(point) => format!("mount {}", point.display()),
+        }
+    }
+
+    fn remove(&self) -> Result<(), String> {
+        match self {
+            Self::Sandbox(dir) => clean(dir),
+            Self::Process { name, .. } => {
+                // One that has ended is what is wanted.
+                name.open().iter().for_each(crate::process::PidFd::kill);
+                Ok(())
+            }
+            Self::Cgroup(directory) => fs::remove_dir(directory).map_err(|error| error.to_string()),
+            Self::Mount(point) => rootfs::unmount_all(point).map_err(|error| error.to_string()),
+        }
+    }
+}
+
+/// Finds and, unless `only_look`, ends and removes it.
+pub(super) fn reap(node: &Node, only_look: bool) -> Result<String, Failure> {
+    let mut said = String::new();
+    let mut failures = Vec::new();
+    // Most is gone with the sandboxes, so the rest is looked for afterwards.
+    for find in [sandboxes, processes, cgroups, mounts] {
+        for stray in find(node).map_err(|line| vec![line])? {
+            match (only_look, stray.words()) {
+                (true, words) => said += &format!("would end {words}\n"),
+                (false, words) => match stray.remove() {
+                    Ok(()) => said += &format!("ended {words}\n"),
+                    Err(error) => failures.push(format!("{words}: {error}")),
+                },
+            }
+        }
+    }
+    if !only_look {
+        match node.ledger.sweep() {
+            Ok(0) => {}
+            Ok(count) => said += &format!("forgot {count} pods\n"),
+            // There is none yet.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => failures.push(format!("the ledger: {error}")),
+        }
+    }
+    match failures.is_empty() {
+        true => Ok(said),
+        false => {
+            failures.extend(said.lines().map(str::to_owned));
+            Err(failures)
+        }
+    }
+}
+
+fn sandboxes(node: &Node) -> Result<Vec<Stray>, String> {
+    let dirs = SandboxDir::all(&node.state_dir);
+    let dirs = dirs.map_err(|error| format!("{}: {error}", node.state_dir.display()))?;
+    Ok(dirs.into_iter().filter(|dir| !dir.is_served()).map(Stray::Sandbox).collect())
+}
+
+/// Whether a sandbox of this name, the last part of its directory's path, has a shim.
+fn is_served(node: &Node, name: &str) -> bool {
+    SandboxDir::at(node.state_dir.join("s").join(name)).is_served()
+}
+
+fn processes(node: &Node) -> Result<Vec<Stray>, String> {
+    let root = format!("--root={}/", node.state_dir.join("s").display());
+    let entries = fs::read_dir("/proc").map_err(|error| format!("/proc: {error}"))?;
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    Ok(pids
+        .filter_map(|pid| {
+            let name = ProcessName::of(pid).ok()?;
+            let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+            let command = line.split('\0').next()?.to_owned();
+            let sandbox =
+                line.split('\0').find_map(|word| word.strip_prefix(&root))?.split('/').next()?.to_owned();
+            (command.starts_with("runsc-") && !is_served(node, &sandbox))
+                .then_some(Stray::Process { command, name })
+        })
+        .collect())
+}
+
+fn cgroups(node: &Node) -> Result<Vec<Stray>, String> {
+    let own = Cgroup::planned(&format!("/{OWN_PARENT}")).map_err(|error| format!("cgroups: {error}"))?;
+    let own = own.map_err(|error| error.to_string())?;
+    let children =
+        own.directories().iter().flat_map(|directory| fs::read_dir(directory).into_iter().flatten());
+    let directories = children.flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
+    let is_stray = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.split('-').next());
+        name.is_some_and(|sandbox| !is_served(node, sandbox)) && is_deserted(path)
+    };
+    Ok(directories.filter(is_stray).map(Stray::Cgroup).collect())
+}
+
+/// Whether a cgroup has no member, nor will have one. Those of another state directory's sandboxes are here too.
+fn is_deserted(directory: &Path) -> bool {
+    let age = fs::metadata(directory).and_then(|of| of.modified()).ok().and_then(|made| made.elapsed().ok());
+    age.is_some_and(|age| age > YOUNG) && !Cgroup::at(directory.to_owned()).is_populated()
+}
+
+fn mounts(_: &Node) -> Result<Vec<Stray>, String> {
+    let text = fs::read_to_string("/proc/self/mountinfo").map_err(|error| format!("mounts: {error}"))?;
+    // Of a bundle, whose path has nothing that would be written in another way here (proc_pid_mountinfo(5)).
+    let points = text.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
+    let is_stray = |point: &&Path| {
+        let bundle = point.parent().filter(|bundle| rootfs::mount_point(bundle) == **point);
+        let note = bundle.and_then(|bundle| BundleNote::read(bundle).ok().flatten());
+        note.is_some_and(|note| !SandboxDir::at(note.sandbox_dir).is_served())
+    };
+    let strays: BTreeSet<PathBuf> = points.filter(is_stray).map(Path::to_owned).collect();
+    Ok(strays.into_iter().map(Stray::Mount).collect())
+}

@@ -1,0 +1,126 @@
+//! The pod's entry in the ledger, written in order and without holding up the pod.
+
+use std::time::Duration;
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+
+use crate::{
+    deadline::{escalate::Step, span::Span},
+    error::Error,
+    ledger::{Ledger, LedgerError, PodName, Verdict},
+};
+
+/// How long something may take to be written for whoever waits for it: a disk that hangs must not hold up everybody.
+const WRITING: Duration = Duration::from_secs(5);
+/// Between two tries to write down that a pod's time is up.
+const WRITE_AGAIN: Duration = Duration::from_secs(2);
+
+/// Whose entry it is.
+#[derive(Debug, Clone)]
+struct Place {
+    ledger: Ledger,
+    pod: PodName,
+    sandbox: String,
+}
+
+/// What is to be written down.
+#[derive(Debug, Clone)]
+pub(super) enum Change {
+    Span(Span),
+    Verdict(Verdict),
+    EndedBy(Step),
+}
+
+struct Asked {
+    change: Change,
+    written: oneshot::Sender<Result<(), LedgerError>>,
+}
+
+/// A pod's entry. What was asked for is written also after this is dropped, as long as the shim lives.
+pub(crate) struct PodLedger {
+    place: Place,
+    changes: mpsc::UnboundedSender<Asked>,
+    writer: JoinHandle<()>,
+}
+
+/// Something that is being written.
+#[must_use]
+pub(super) struct Writing(oneshot::Receiver<Result<(), LedgerError>>);
+
+impl Writing {
+    /// Waits until it is, but not for ever.
+    pub(super) async fn done(self) -> Result<(), Error> {
+        match tokio::time::timeout(WRITING, self.0).await {
+            Ok(Ok(written)) => Ok(written?),
+            Ok(Err(_)) => Err(Error::Internal("the ledger's writer has gone")),
+            Err(_) => Err(Error::SlowLedger { limit: WRITING }),
+        }
+    }
+}
+
+impl PodLedger {
+    pub(super) fn start(ledger: Ledger, pod: PodName, sandbox: String) -> Self {
+        let (changes, inbox) = mpsc::unbounded_channel();
+        let place = Place { ledger, pod, sandbox };
+        let writer = tokio::spawn(write_all(place.clone(), inbox));
+        Self { place, changes, writer }
+    }
+
+    /// Has it written. A failure is logged, whether or not somebody waits for it.
+    pub(super) fn write(&self, change: Change) -> Writing {
+        let (written, receiver) = oneshot::channel();
+        // Without a writer nobody answers, which is what the caller sees.
+        let _ = self.changes.send(Asked { change, written });
+        Writing(receiver)
+    }
+
+    /// # Errors
+    /// The pod's time is up. It is remembered from now on.
+    pub(super) fn admit(&self) -> Result<(), LedgerError> {
+        self.place.ledger.admit(&self.place.pod.uid).map(drop)
+    }
+
+    /// Returns once all is written, or after `limit`.
+    pub(crate) async fn finish(self, limit: Duration) {
+        let Self { place, changes, writer } = self;
+        drop(changes);
+        if tokio::time::timeout(limit, writer).await.is_err() {
+            log::error!(pod = place.sandbox.as_str(); "its ledger entry could not be finished within {limit:?}");
+        }
+    }
+}
+
+impl Place {
+    fn write(&self, change: Change) -> Result<(), LedgerError> {
+        match change {
+            Change::Span(span) => self.ledger.write_span(&self.pod, &self.sandbox, &span),
+            Change::Verdict(verdict) => self.ledger.write_verdict(&self.pod, &self.sandbox, verdict),
+            Change::EndedBy(step) => self.ledger.write_end(&self.pod.uid, step),
+        }
+    }
+}
+
+async fn write_all(place: Place, mut inbox: mpsc::UnboundedReceiver<Asked>) {
+    let mut complained = false;
+    while let Some(Asked { change, written }) = inbox.recv().await {
+        let result = loop {
+            let (here, now) = (place.clone(), change.clone());
+            let result = tokio::task::spawn_blocking(move || here.write(now)).await.unwrap_or(Ok(()));
+            let Err(error) = &result else { break result };
+            if !std::mem::replace(&mut complained, true) {
+                log::error!(pod = place.sandbox.as_str(); "{error}");
+            }
+            // Of a pod that ended for something else than its deadline, nothing else says it once the sandbox's record
+            // is gone.
+            if !matches!(change, Change::Verdict(_)) {
+                break result;
+            }
+            tokio::time::sleep(WRITE_AGAIN).await;
+        };
+        // Not everybody waits.
+        let _ = written.send(result);
+    }
+}

@@ -1,0 +1,143 @@
+//! The pod's time as others know it: the record and the watchdog, and for a pod of Kubernetes the ledger.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    Pod, group,
+    pod_ledger::{Change, PodLedger, Writing},
+};
+use crate::{
+    deadline::{clock::Boottime, span::Span},
+    error::Error,
+    ledger::Ledger,
+    watchdog::Known,
+};
+
+/// How long the watchdog may take to know something.
+pub(super) const TELLING: Duration = Duration::from_secs(2);
+
+pub(super) const READING: &str = "reading the clock";
+
+/// A time that has to be known everywhere before anything runs in it.
+pub(super) struct Provisional {
+    written: Option<Writing>,
+    known: Known,
+}
+
+impl Provisional {
+    /// Returns once it is.
+    ///
+    /// # Errors
+    /// The ledger cannot be written, or there is no watchdog. Nothing may run.
+    pub(super) async fn everywhere(self) -> Result<(), Error> {
+        let known = self.known.within(TELLING).await;
+        let written = match self.written {
+            Some(written) => written.done().await,
+            None => Ok(()),
+        };
+        known.and(written)
+    }
+}
+
+impl Pod {
+    /// Takes up what the ledger knows of the pod, at its first Create.
+    ///
+    /// # Errors
+    /// Its time is up.
+    pub(super) fn take_up(&mut self, annotations: &BTreeMap<String, String>) -> Result<(), Error> {
+        let Some(pod) = group::pod_name(annotations) else { return Ok(()) };
+        let state = &self.record.policy.state;
+        let ledger = Ledger::at(&state.ledger, state.retention);
+        let inherited = ledger.admit(&pod.uid)?;
+        if let Some(inherited) = inherited {
+            // Whether or not the one before was seen to start: it may have run.
+            self.record.span = Some(inherited.into_final());
+        }
+        self.record.pod = Some(pod.clone());
+        let sandbox = self.record.sandbox.to_string();
+        self.ledger = Some(PodLedger::start(ledger, pod, sandbox));
+        Ok(())
+    }
+
+    /// # Errors
+    /// The pod's time is up, and nothing new begins in it.
+    pub(super) fn refuse_if_expired(&self) -> Result<(), Error> {
+        if !self.deadline.has_expired() && !self.record.expired {
+            return Ok(());
+        }
+        // Also so that it is remembered from this refusal on.
+        self.ledger.as_ref().map_or(Ok(()), PodLedger::admit)?;
+        let limit = curfew_config::units::format_duration(self.deadline.limit());
+        Err(Error::Expired { pod: self.record.sandbox.to_string(), limit })
+    }
+
+    /// The time that a workload which is about to start will have, if it is the first: what an earlier attempt has left,
+    /// or all of it.
+    ///
+    /// # Errors
+    /// It cannot be written down.
+    pub(super) fn plan_span(&mut self) -> Result<Option<Provisional>, Error> {
+        if self.deadline.is_armed() {
+            return Ok(None);
+        }
+        let span = match &self.record.span {
+            Some(span) => span.clone(),
+            None => self.span_from(Boottime::now())?,
+        };
+        self.record.span = Some(span.clone());
+        self.write_record()?;
+        self.make_known(span).map(Some)
+    }
+
+    /// Tells watchdog and ledger of a time.
+    ///
+    /// # Errors
+    /// The kernel doesn't say what time it is.
+    pub(super) fn make_known(&self, span: Span) -> Result<Provisional, Error> {
+        let known = self.watchdog.over_at(span.over().map_err(Error::system(READING))?);
+        let written = self.ledger.as_ref().map(|entry| entry.write(Change::Span(span)));
+        Ok(Provisional { written, known })
+    }
+
+    fn span_from(&self, started: Boottime) -> Result<Span, Error> {
+        let policy = self.record.pod_policy.as_ref();
+        let (limit, grace) = policy.map_or((Duration::ZERO, Duration::ZERO), |p| (p.timeout, p.grace));
+        Span::new(started, limit, grace).map_err(Error::system(READING))
+    }
+
+    /// Has everybody go back to the time that the pod has.
+    pub(super) fn take_back_extension(&self) {
+        let Some(span) = self.record.span.clone() else { return };
+        if let Ok(over) = span.over() {
+            drop(self.watchdog.over_at(over));
+        }
+        self.note(Change::Span(span));
+    }
+
+    /// Starts the clock, at the first workload's start, and tells everybody.
+    pub(super) fn arm(&mut self) -> Result<(), Error> {
+        if self.deadline.is_armed() {
+            return Ok(());
+        }
+        let inherited = self.record.span.clone().filter(|span| span.is_final);
+        let span = match inherited {
+            Some(span) => span,
+            None => self.span_from(Boottime::now())?.into_final(),
+        };
+        let due = span.due.here().map_err(Error::system(READING))?;
+        let armed = self.deadline.arm(due, span.limit(), span.grace());
+        armed.map_err(Error::system("setting the deadline's timer"))?;
+        drop(self.watchdog.over_at(span.over().map_err(Error::system(READING))?));
+        self.start_clocks();
+        self.record.span = Some(span.clone());
+        self.note(Change::Span(span));
+        self.write_record()
+    }
+
+    /// Has something written to the ledger, if the pod has an entry there.
+    pub(super) fn note(&self, change: Change) {
+        if let Some(entry) = &self.ledger {
+            drop(entry.write(change));
+        }
+    }
+}
