@@ -1,4 +1,5 @@
 //! What the processes of a sandbox have on the host, compared with what they should have.
+#![allow(clippy::print_stderr, reason = "figures for whoever reads the log")]
 #![allow(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
 use std::collections::BTreeMap;
@@ -6,7 +7,10 @@ use std::fs;
 
 use harness::{ExecSpec, Harness, Options, Runtime, Spec, proc::Process, with_options};
 
-harness::on_curfew_alone![shim_gofer_and_sandbox_have_no_more_than_they_need];
+harness::on_curfew_alone![
+    shim_gofer_and_sandbox_have_no_more_than_they_need,
+    a_watchdog_can_kill_and_no_more,
+];
 
 /// The shim keeps these of the 41 capabilities, of which the machine may have fewer.
 const SHIM: u64 = bits(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 18, 19, 21, 24, 27, 31]);
@@ -90,6 +94,40 @@ fn shim_gofer_and_sandbox_have_no_more_than_they_need(h: &Harness) {
         );
         assert_eq!(oom_score(process.pid), 0);
     }
+    task.end().unwrap();
+}
+
+fn a_watchdog_can_kill_and_no_more(h: &Harness) {
+    let task = h.start(Spec::sleeper());
+    let [shim, ..] = processes(h);
+    let all = harness::proc::of_test(h.containerd.namespace(), h.containerd.pid());
+    let watchdog = all.into_iter().find(|process| process.command.ends_with(" watchdog")).unwrap();
+    assert_eq!(watchdog.parent, shim.pid);
+    let of_watchdog = status(watchdog.pid);
+    for (name, expected) in
+        [("CapEff", bits(&[5])), ("CapPrm", bits(&[5])), ("CapBnd", 0), ("CapInh", 0), ("CapAmb", 0)]
+    {
+        assert_eq!(set(&of_watchdog, name), expected, "{name}");
+    }
+    // The shim's, and its own, which allows what it needs and nothing else.
+    assert_eq!((of_watchdog["Seccomp"].as_str(), of_watchdog["Seccomp_filters"].as_str()), ("2", "2"));
+    assert_eq!((of_watchdog["NoNewPrivs"].as_str(), of_watchdog["Threads"].as_str()), ("1", "1"));
+    assert_eq!(of_watchdog["Umask"], "0077");
+    assert_eq!(fs::read(format!("/proc/{}/environ", watchdog.pid)).unwrap(), b"");
+    assert_eq!(oom_score(watchdog.pid), oom_score(shim.pid));
+    let session = |pid: i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit(')').next().unwrap().split_whitespace().nth(3).unwrap().to_owned()
+    };
+    assert_eq!(session(watchdog.pid), watchdog.pid.to_string());
+    let memory = fs::read_to_string(format!("/proc/{}/smaps_rollup", watchdog.pid)).unwrap();
+    let private: u64 = memory
+        .lines()
+        .filter(|line| line.starts_with("Private_"))
+        .map(|line| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap())
+        .sum();
+    eprintln!("a watchdog: {private} KiB private");
+    assert!(private <= 1024, "{private} KiB private");
     task.end().unwrap();
 }
 

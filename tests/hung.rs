@@ -1,0 +1,91 @@
+//! A shim or a watchdog that is there and does nothing, and what is known of a container that ended before its shim.
+#![allow(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+
+use std::time::Duration;
+
+use harness::{
+    Code, Harness, Pod, Signal, Spec,
+    proc::{Process, of_test},
+    rpc::poll,
+    shim::Shim,
+};
+
+harness::on_curfew_alone![
+    a_shim_that_hangs_beyond_its_pods_time_is_ended_and_cleaned_up_after,
+    a_watchdog_that_does_not_answer_is_replaced,
+    a_container_that_ended_before_its_shim_keeps_its_exit,
+];
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn pod(h: &Harness, timeout: &str) -> Pod {
+    let pause = Spec::sleeper().sandbox("pause").annotation("curfew.dev/timeout", timeout);
+    let pause = h.start(pause.annotation("curfew.dev/grace", "0s"));
+    let workload = h.start(Spec::sleeper().id("workload").container_of("pause", pause.pid()));
+    Pod { pause, workload }
+}
+
+fn shim(h: &Harness) -> Process {
+    Process::read(Shim::of(&h.containerd, "pause").unwrap().pid("pause").unwrap().cast_signed()).unwrap()
+}
+
+fn watchdogs(h: &Harness) -> Vec<Process> {
+    let all = of_test(h.containerd.namespace(), h.containerd.pid());
+    all.into_iter().filter(|process| process.command.ends_with(" watchdog")).collect()
+}
+
+fn is_forgotten(h: &Harness, pod: &Pod) {
+    for task in [&pod.workload, &pod.pause] {
+        let forgotten = || task.state().is_err_and(|error| error.code == Code::NotFound);
+        assert!(poll(PATIENCE, || forgotten().then_some(())).is_some(), "{}", task.id());
+        task.container().delete().unwrap();
+    }
+    h.nothing_runs_within(Duration::from_secs(5));
+}
+
+fn a_shim_that_hangs_beyond_its_pods_time_is_ended_and_cleaned_up_after(h: &Harness) {
+    let events = h.events();
+    let pod = pod(h, "1s");
+    let shim = shim(h);
+    shim.signal(Signal::SIGSTOP);
+    assert!(poll(PATIENCE, || (!shim.is_alive()).then_some(())).is_some(), "the shim hangs on");
+    let seen =
+        events.wait_until("both exits", |all| all.iter().filter(|e| e.topic == "/tasks/exit").count() >= 2);
+    let exits: Vec<_> = seen.iter().filter(|event| event.topic == "/tasks/exit").collect();
+    assert!(exits.iter().all(|exit| exit.status == 124), "{exits:#?}");
+    is_forgotten(h, &pod);
+}
+
+fn a_watchdog_that_does_not_answer_is_replaced(h: &Harness) {
+    let pod = pod(h, "1h");
+    let [stopped] = watchdogs(h).try_into().unwrap();
+    stopped.signal(Signal::SIGSTOP);
+    // Of whose gofer it is told.
+    let another = h.start(Spec::sleeper().id("another").container_of("pause", pod.pause.pid()));
+    assert!(poll(PATIENCE, || (!stopped.is_alive()).then_some(())).is_some(), "nobody has noticed");
+    let new = poll(PATIENCE, || watchdogs(h).into_iter().find(|found| found.pid != stopped.pid));
+    let new = new.expect("another watchdog");
+    // It knows what the one before did.
+    shim(h).signal(Signal::SIGKILL);
+    is_forgotten(h, &pod);
+    another.container().delete().unwrap();
+    assert!(!new.is_alive());
+}
+
+fn a_container_that_ended_before_its_shim_keeps_its_exit(h: &Harness) {
+    let pod = pod(h, "1h");
+    let short = h.start(Spec::new(["sh", "-c", "exit 7"]).id("short").container_of("pause", pod.pause.pid()));
+    assert_eq!(short.wait_for(PATIENCE).unwrap().status, 7);
+    let events = h.events();
+    shim(h).signal(Signal::SIGKILL);
+    let of = |id: &str, all: &[harness::Event]| {
+        all.iter()
+            .rfind(|event| event.topic == "/tasks/exit" && event.container_id == id)
+            .map(|exit| exit.status)
+    };
+    let seen = events
+        .wait_until("the exits", |all| ["pause", "workload", "short"].iter().all(|id| of(id, all).is_some()));
+    assert_eq!(["pause", "workload", "short"].map(|id| of(id, &seen)), [Some(137), Some(137), Some(7)]);
+    is_forgotten(h, &pod);
+    short.container().delete().unwrap();
+}
