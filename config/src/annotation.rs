@@ -2,14 +2,14 @@
 
 mod weigh;
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{AnnotationError, Fault};
 use crate::policy::{Limits, NodePolicy};
 use crate::units::parse_duration;
-use crate::value::{pids_limit, positive, shm_size};
+use crate::value::{guest_file, pids_limit, positive, shm_size};
 
 pub use self::weigh::{Setting, Why};
 
@@ -24,7 +24,10 @@ const CPU_BUDGET: &str = "curfew.dev/cpu-budget";
 const EXEC_TIMEOUT: &str = "curfew.dev/exec-timeout";
 const PIDS: &str = "curfew.dev/pids";
 const SHM_SIZE: &str = "curfew.dev/shm-size";
-const KNOWN: [&str; 7] = [TIMEOUT, GRACE, IDLE_TIMEOUT, CPU_BUDGET, EXEC_TIMEOUT, PIDS, SHM_SIZE];
+/// The key of [`PodPolicy::deadline_file`].
+pub const DEADLINE_FILE: &str = "curfew.dev/deadline-file";
+const KNOWN: [&str; 8] =
+    [TIMEOUT, GRACE, IDLE_TIMEOUT, CPU_BUDGET, EXEC_TIMEOUT, PIDS, SHM_SIZE, DEADLINE_FILE];
 
 /// What holds for one pod: its wishes under the node's ceilings. Made at its first Create, then frozen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +54,10 @@ pub struct PodPolicy {
     /// Whether the pod asked for that size, or it is what every pod gets.
     #[serde(default)]
     pub shm_asked: bool,
+    /// A file inside the pod that carries its deadline. Until it says one the pod has `timeout`, which is then the node's
+    /// `timeout.max` unless the pod asks for another; from then on it has what the file says, at most `timeout.max`.
+    #[serde(default)]
+    pub deadline_file: Option<PathBuf>,
     /// The wishes that were cut, to be logged and shown.
     pub clamped: Vec<Clamp>,
 }
@@ -123,6 +130,7 @@ struct Wishes {
     exec_timeout: Option<Duration>,
     pids: Option<u64>,
     shm: Option<u64>,
+    deadline_file: Option<PathBuf>,
 }
 
 impl Wishes {
@@ -137,6 +145,7 @@ impl Wishes {
                 EXEC_TIMEOUT => wishes.exec_timeout = Some(read(key, value, positive)?),
                 PIDS => wishes.pids = Some(read(key, value, pids_limit)?),
                 SHM_SIZE => wishes.shm = Some(read(key, value, shm_size)?),
+                DEADLINE_FILE => wishes.deadline_file = Some(read(key, value, guest_file)?),
                 _ if key.starts_with(PREFIX) => {
                     return Err(AnnotationError::Unknown { key: key.to_owned(), known: KNOWN.to_vec() });
                 }

@@ -31,7 +31,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub use annotation::{Clamp, PodPolicy, Setting, Why};
+pub use annotation::{Clamp, DEADLINE_FILE, PodPolicy, Setting, Why};
 pub use check::check;
 pub use error::{AnnotationError, ConfigError, Fault, Origin};
 pub use load::{BASE_FILE, Class, DROP_IN_DIR, NodeFiles, load};

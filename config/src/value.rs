@@ -29,6 +29,8 @@ const SHORTEST_CALL: Duration = Duration::from_millis(100);
 const LONGEST_CALL: Duration = Duration::from_mins(10);
 /// Bytes of `state.dir`: `sun_path` has 108, and a pod's directory, the socket's name and a NUL follow.
 const STATE_DIR_BYTES: usize = 64;
+/// What the kernel takes for a path.
+const LONGEST_PATH: usize = 4096;
 
 /// Understands every written value and takes the built-in default for every other.
 ///
@@ -218,6 +220,14 @@ fn one_of<T: Copy, const N: usize>(text: &str, all: [T; N], name: fn(T) -> &'sta
 fn state_dir(text: &str) -> Result<PathBuf, Fault> {
     match text.len() > STATE_DIR_BYTES {
         true => Err(Fault::PathTooLong { most: STATE_DIR_BYTES }),
+        false => path(text),
+    }
+}
+
+/// A file inside a pod.
+pub(crate) fn guest_file(text: &str) -> Result<PathBuf, Fault> {
+    match text.len() > LONGEST_PATH {
+        true => Err(Fault::PathTooLong { most: LONGEST_PATH }),
         false => path(text),
     }
 }

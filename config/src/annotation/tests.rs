@@ -36,6 +36,7 @@ fn a_pod_that_asks_for_nothing_gets_the_defaults() {
         pids: 512,
         shm: 64 << 20,
         shm_asked: false,
+        deadline_file: None,
         clamped: Vec::new(),
     };
     assert_eq!(pod, expected);
@@ -178,8 +179,8 @@ fn a_larger_shm_is_granted_up_to_its_ceiling() {
 }
 
 #[test]
-fn a_space_or_a_digit_of_another_script_is_no_part_of_any_value() {
-    for key in KNOWN {
+fn a_space_or_a_digit_of_another_script_is_no_part_of_any_number() {
+    for key in KNOWN.into_iter().filter(|key| *key != DEADLINE_FILE) {
         let good = match key {
             PIDS => "64",
             SHM_SIZE => "64Mi",
@@ -225,4 +226,38 @@ fn a_record_of_an_earlier_version_reads_as_a_pod_that_asked_for_none_of_the_new_
     let pod: PodPolicy = serde_json::from_str(old).unwrap();
     let expected = NodePolicy::default().for_pod([(TIMEOUT, "60s")]).unwrap();
     assert_eq!(pod, expected);
+}
+
+#[test]
+fn a_pod_with_a_deadline_file_waits_for_the_longest_life_unless_it_says_for_how_long() {
+    let file = (DEADLINE_FILE, "/etc/podinfo/deadline");
+    let pod = node(false).for_pod([file]).unwrap();
+    assert_eq!((pod.timeout, pod.clamped.len()), (60 * MINUTE, 0));
+    assert_eq!(pod.deadline_file.as_deref(), Some(std::path::Path::new("/etc/podinfo/deadline")));
+    assert_eq!(node(true).for_pod([(TIMEOUT, "30m"), file]).unwrap().timeout, 30 * MINUTE);
+    assert_eq!(node(true).for_pod([(TIMEOUT, "2h"), file]).unwrap().timeout, 60 * MINUTE);
+    assert_eq!(node(false).for_pod([(TIMEOUT, "30m"), file]).unwrap().timeout, 10 * MINUTE);
+    let settings = node(false).explain([file]).unwrap();
+    let line = |setting: &Setting| format!("{} {} {}", setting.key, setting.value, setting.why);
+    assert_eq!(line(&settings[0]), "curfew.dev/timeout 1h0m0s default of timeout.max");
+    let last = settings.last().map(line).unwrap();
+    assert_eq!(last, "curfew.dev/deadline-file /etc/podinfo/deadline as asked");
+}
+
+#[test]
+fn a_deadline_file_is_a_plain_absolute_path_that_a_kernel_takes() {
+    let longest = format!("/{}", "a".repeat(4095));
+    assert!(node(false).for_pod([(DEADLINE_FILE, &*longest)]).is_ok());
+    for (path, expected) in [
+        ("", Fault::NotAbsolute),
+        ("podinfo/deadline", Fault::NotAbsolute),
+        ("/", Fault::NotNormal),
+        ("/podinfo/", Fault::NotNormal),
+        ("/podinfo/../deadline", Fault::NotNormal),
+        ("/podinfo//deadline", Fault::NotNormal),
+        ("/podinfo/dead\0line", Fault::NotNormal),
+        (&format!("{longest}a"), Fault::PathTooLong { most: 4096 }),
+    ] {
+        assert_eq!(fault(DEADLINE_FILE, path), expected, "{path}");
+    }
 }

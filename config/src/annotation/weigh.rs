@@ -3,7 +3,8 @@
 use std::{fmt, time::Duration};
 
 use super::{
-    CPU_BUDGET, Clamp, EXEC_TIMEOUT, GRACE, IDLE_TIMEOUT, PIDS, PodPolicy, SHM_SIZE, TIMEOUT, Wishes,
+    CPU_BUDGET, Clamp, DEADLINE_FILE, EXEC_TIMEOUT, GRACE, IDLE_TIMEOUT, PIDS, PodPolicy, SHM_SIZE, TIMEOUT,
+    Wishes,
 };
 use crate::policy::NodePolicy;
 use crate::units::{format_duration, quantity::format_size};
@@ -65,6 +66,11 @@ pub(super) fn weigh(node: &NodePolicy, wishes: &Wishes) -> (PodPolicy, Vec<Setti
         true => (timeout.max, "timeout.max"),
         false => (timeout.default, "timeout.raise"),
     };
+    let given = match wishes.deadline_file {
+        // It waits for its deadline for as long as a pod can live.
+        Some(_) => (timeout.max, "timeout.max"),
+        None => (timeout.default, "timeout.default"),
+    };
     let pids = (limits.pids, "limits.pids");
     let shm = Rule {
         key: SHM_SIZE,
@@ -77,8 +83,7 @@ pub(super) fn weigh(node: &NodePolicy, wishes: &Wishes) -> (PodPolicy, Vec<Setti
     let idle = ((idle.max, "idle.max"), (idle.timeout, "idle.timeout"));
     let exec = ((exec.max, "exec.max"), (exec.timeout, "exec.timeout"));
     let mut pod = PodPolicy {
-        timeout: scale
-            .weigh(wishes.timeout, duration(TIMEOUT, longest, (timeout.default, "timeout.default"))),
+        timeout: scale.weigh(wishes.timeout, duration(TIMEOUT, longest, given)),
         grace: scale.weigh(wishes.grace, duration(GRACE, grace.0, grace.1)),
         idle_timeout: scale.weigh(wishes.idle_timeout, duration(IDLE_TIMEOUT, idle.0, idle.1)),
         cpu_budget: scale.weigh(wishes.cpu_budget, duration(CPU_BUDGET, budget.0, budget.1)),
@@ -89,8 +94,12 @@ pub(super) fn weigh(node: &NodePolicy, wishes: &Wishes) -> (PodPolicy, Vec<Setti
         ),
         shm: scale.weigh(wishes.shm, shm),
         shm_asked: wishes.shm.is_some(),
+        deadline_file: wishes.deadline_file.clone(),
         clamped: Vec::new(),
     };
+    if let Some(file) = &pod.deadline_file {
+        scale.0.push(Setting { key: DEADLINE_FILE, value: file.display().to_string(), why: Why::Asked });
+    }
     pod.clamped = scale.0.iter().filter_map(|setting| setting.why.clamp()).cloned().collect();
     (pod, scale.0)
 }
