@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::{
     cgroup::CgroupPathError,
     confine::Refusal,
+    deadline_file::DeadlineFileError,
     ledger::LedgerError,
     lifecycle::Phase,
     resources::ResourcesError,
@@ -52,6 +53,8 @@ pub(crate) enum Error {
     Extending,
     #[error("the pod has all the time that its class allows: {limit} from its beginning")]
     AtCeiling { limit: String },
+    #[error(transparent)]
+    DeadlineFile(#[from] DeadlineFileError),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     #[error("the watchdog doesn't answer within {limit:?}, and nothing runs without one")]
@@ -128,6 +131,7 @@ impl Error {
             | Self::Signal(_)
             | Self::Spec(_)
             | Self::Annotation(_) => Code::InvalidArgument,
+            Self::DeadlineFile(_) => Code::FailedPrecondition,
             Self::Refusal(Refusal::Malformed { .. }) => Code::InvalidArgument,
             Self::Refusal(_) => Code::FailedPrecondition,
             Self::Stdio(StdioError::Unsupported { .. }) => Code::Unimplemented,

@@ -13,6 +13,7 @@ mod confine;
 mod connections;
 pub mod ctl;
 mod deadline;
+mod deadline_file;
 mod durable;
 mod error;
 mod events;

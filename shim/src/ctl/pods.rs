@@ -15,7 +15,7 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum State {
-    /// No workload has started yet.
+    /// No workload has started yet, or nothing has claimed the pod by its deadline file.
     Waiting,
     Running,
     /// Its time is up, and what is left of it is being ended.
@@ -92,6 +92,7 @@ impl Pod {
         let state = match (dir.is_served(), is_over, &record.span) {
             (false, _, _) => State::ShimLost,
             (true, true, _) => State::Ending,
+            (true, false, Some(span)) if span.waits => State::Waiting,
             (true, false, Some(_)) => State::Running,
             (true, false, None) => State::Waiting,
         };

@@ -9,6 +9,7 @@
 //! [`escalate`] is what happens in `Ending`. This is the part that lives in the shim; what has to hold without it, a
 //! ledger on disk and a watchdog beside the shim, gets its deadline from here.
 
+pub(crate) mod claim;
 pub(crate) mod clock;
 pub(crate) mod escalate;
 pub(crate) mod span;

@@ -17,6 +17,12 @@ pub(crate) struct Span {
     grace: u64,
     /// Whether the workload has started. Before that it is what will hold if nobody is there to say so.
     pub(crate) is_final: bool,
+    /// Whether the pod waits for its deadline file to say something, and will have its time from then on.
+    #[serde(default)]
+    pub(crate) waits: bool,
+    /// What the deadline file said last.
+    #[serde(default)]
+    pub(super) claim: Option<String>,
 }
 
 impl Span {
@@ -31,12 +37,28 @@ impl Span {
             limit: millis(limit),
             grace: millis(grace),
             is_final: false,
+            waits: false,
+            claim: None,
         })
     }
 
     /// The time of a workload that has started.
     pub(crate) fn into_final(self) -> Self {
         Self { is_final: true, ..self }
+    }
+
+    /// The time of a pod whose deadline file says nothing yet.
+    pub(crate) fn that_waits(self) -> Self {
+        Self { waits: true, ..self }
+    }
+
+    /// The same with another limit, from the same beginning.
+    ///
+    /// # Errors
+    /// The kernel doesn't say which clock that is.
+    pub(crate) fn lasting(&self, limit: Duration) -> io::Result<Self> {
+        let due = self.started.here()?.after(limit);
+        Ok(Self { due: Moment::at(due)?, limit: millis(limit), ..self.clone() })
     }
 
     /// How much time the pod has had from the beginning, or has been given.

@@ -33,7 +33,8 @@ impl Pod {
             let clock = CpuClock { cgroup: cgroup.clone(), budget, cpu: self.record.policy.limits.cpu };
             self.clocks.push(AbortOnDrop::new(tokio::spawn(clock.run(self.outcomes.clone()))));
         }
-        if let Some(limit) = policy.idle_timeout {
+        // One that waits for its claim does nothing.
+        if let Some(limit) = policy.idle_timeout.filter(|_| !self.waits_for_claim()) {
             let (settings, view) = (self.record.policy.idle.clone(), self.view.subscribe());
             let (name, process) = (self.record.process, sandbox.process.clone());
             let clock = IdleClock { cgroup, name, process, limit, settings, view };

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use runsc_bridge::ContainerId;
 
-use self::work::{CreateWork, run_create};
+use self::work::{Before, CreateWork, run_create};
 use super::checkpoint::check_image;
 use super::{
     Input, Pod,
@@ -56,11 +56,11 @@ impl Pod {
                 if let Some(container) = self.containers.get_mut(&id) {
                     container.init.waiting.push(responder);
                     let work = CreateWork::of(container, masked, &self.record.policy.state.dir);
-                    let tools = self.tools.clone();
+                    let (tools, read) = (self.tools.clone(), self.claim.first_reading(&id));
                     let watched =
                         container.role.is_root().then(|| self.watchdog.guard(container.cgroup.clone()));
                     self.spawn(async move {
-                        let result = run_create(&tools, &work, watched, &mut stdio).await;
+                        let result = run_create(&tools, &work, Before { watched, read }, &mut stdio).await;
                         Input::Created(id, stdio, result)
                     });
                 }
@@ -90,6 +90,7 @@ impl Pod {
         if let Some(dir) = shared_shm(draft.whole(), &subject) {
             resize_shm(&dir, shm.bytes).map_err(Error::system("setting the size of /dev/shm"))?;
         }
+        let claim = self.plan_claim_file(draft.whole(), &role)?;
         let cgroup =
             Cgroup::planned(draft.cgroups_path()).map_err(Error::system("reading the cgroup mounts"))??;
         if let Some(quota) = cgroup.quota_above() {
@@ -116,6 +117,7 @@ impl Pod {
         };
         let mut container = Container::creating(request, role, cgroup, ceilings);
         container.termination_log = termination_log;
+        self.take_claim_file(&container.id, claim);
         self.containers.insert(container.id.clone(), container);
         self.rlimits = asked.rlimits;
         Ok((stdio, asked.masked))
@@ -275,6 +277,7 @@ impl Pod {
             self.watchdog.forget();
         }
         self.forget_record(id);
+        self.claim.forget_file_of(id);
         self.limit_pod_memory();
         if let Some(responder) = container.init.waiting.into_iter().next() {
             let _ = responder.send(Err(error));

@@ -78,5 +78,6 @@ impl Pod {
         self.exited(&root, status);
         self.deadline.disarm();
         self.clocks.clear();
+        self.claim.forget_file();
     }
 }

@@ -1,4 +1,4 @@
-//! More time for a pod that runs: never beyond the ceiling, and known everywhere before anybody relies on it.
+//! Another time for a pod that runs, more as a rule: never beyond the ceiling, and known everywhere before anybody relies on it.
 
 use std::time::Duration;
 
@@ -9,11 +9,20 @@ use super::{
 };
 use crate::{command::Reply, deadline::span::Span, error::Error};
 
-/// A time that is longer than the pod's.
+/// Another time for the pod than it has.
 pub(super) struct Extension {
-    span: Span,
-    clamped: bool,
-    responder: Responder,
+    pub(super) span: Span,
+    pub(super) asker: Asker,
+}
+
+/// Who wants it.
+pub(super) enum Asker {
+    Operator {
+        clamped: bool,
+        responder: Responder,
+    },
+    /// The deadline file, which is read again.
+    Claim,
 }
 
 impl Pod {
@@ -21,11 +30,16 @@ impl Pod {
         match self.plan_extension(by) {
             Err(error) => drop(responder.send(Err(error))),
             Ok((span, clamped, known)) => {
-                self.extending = true;
-                let extension = Extension { span, clamped, responder };
-                self.spawn(async move { Input::Extended(extension, known.everywhere().await) });
+                let asker = Asker::Operator { clamped, responder };
+                self.announce(Extension { span, asker }, known);
             }
         }
+    }
+
+    /// Has everybody know another time before it counts.
+    pub(super) fn announce(&mut self, extension: Extension, known: Provisional) {
+        self.extending = true;
+        self.spawn(async move { Input::Extended(extension, known.everywhere().await) });
     }
 
     fn plan_extension(&self, by: Duration) -> Result<(Span, bool, Provisional), Error> {
@@ -41,35 +55,47 @@ impl Pod {
         if limit == span.limit() {
             return Err(Error::AtCeiling { limit: curfew_config::units::format_duration(limit) });
         }
-        let started = span.started.here().map_err(Error::system(READING))?;
-        let span = Span::new(started, limit, span.grace()).map_err(Error::system(READING))?.into_final();
+        let span = span.lasting(limit).map_err(Error::system(READING))?;
         let known = self.make_known(span.clone())?;
         Ok((span, asked > limit, known))
     }
 
     pub(super) fn extended(&mut self, extension: Extension, known: Result<(), Error>) {
         self.extending = false;
-        let Extension { span, clamped, responder } = extension;
+        let Extension { span, asker } = extension;
         let limit = span.limit();
-        match known.and_then(|()| self.lengthen(span)) {
+        let done = known.and_then(|()| self.have(span));
+        match &done {
             Ok(()) => {
                 let text = curfew_config::units::format_duration(limit);
                 log::info!(pod = self.record.sandbox.as_str(); "the time limit is {text} now");
-                let _ = responder.send(Ok(Reply::Extended { limit, clamped }));
             }
-            Err(error) => {
-                self.take_back_extension();
-                let _ = responder.send(Err(error));
+            Err(_) => self.take_back_extension(),
+        }
+        match (asker, done) {
+            (Asker::Operator { clamped, responder }, done) => {
+                let _ = responder.send(done.map(|()| Reply::Extended { limit, clamped }));
+            }
+            (Asker::Claim, Ok(())) => {}
+            (Asker::Claim, Err(error)) => {
+                log::error!(pod = self.record.sandbox.as_str(); "cannot do as the deadline file says: {error}");
+                return;
             }
         }
+        // What the file said meanwhile.
+        self.apply_claim();
     }
 
-    fn lengthen(&mut self, span: Span) -> Result<(), Error> {
+    fn have(&mut self, span: Span) -> Result<(), Error> {
         // The time may have been up while this was written down.
         self.refuse_if_expired()?;
         let due = span.due.here().map_err(Error::system(READING))?;
         self.deadline.extend(due, span.limit()).map_err(Error::system("setting the deadline's timer"))?;
+        let waited = self.waits_for_claim();
         self.record.span = Some(span);
+        if waited {
+            self.start_clocks();
+        }
         self.write_record()
     }
 }

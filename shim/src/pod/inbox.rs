@@ -5,7 +5,7 @@ use runsc_bridge::{ContainerId, ExecId, RunscError};
 use super::{Pod, create, exec, extend, pause, process::Responder, start, update};
 use crate::{
     command::{self, Command, Reply},
-    deadline::escalate::Step,
+    deadline::{claim::Claim, escalate::Step},
     error::Error,
     ledger::Reason,
     stdio::fifo::ContainerStdio,
@@ -33,6 +33,8 @@ pub(super) enum Input {
     Checkpointed(command::Checkpoint, Result<(), RunscError>),
     /// The pod has used up something that it may have no more of.
     UsedUp(Reason),
+    /// The deadline file says something.
+    Claimed(Claim),
     ExecTimeIsUp(ContainerId, ExecId),
     Extended(extend::Extension, Result<(), Error>),
     PauseDone(ContainerId, pause::Direction, Result<(), RunscError>),
@@ -56,6 +58,7 @@ impl Pod {
             Input::ExecStarted(container, id, result) => self.exec_started(&container, &id, result),
             Input::Checkpointed(request, result) => self.checkpointed(request, result),
             Input::UsedUp(reason) => self.used_up(reason),
+            Input::Claimed(claim) => self.claimed(claim),
             Input::ExecTimeIsUp(container, id) => self.exec_time_is_up(&container, &id),
             Input::Extended(extension, known) => self.extended(extension, known),
             Input::PauseDone(id, direction, result) => self.pause_done(&id, direction, result),

@@ -5,6 +5,7 @@
 //! never queues behind one. A caller that goes away changes nothing.
 
 mod checkpoint;
+mod claim;
 mod clocks;
 mod container;
 mod create;
@@ -108,6 +109,8 @@ pub(crate) struct Pod {
     end_reason: Reason,
     /// Its other clocks run as long as they are here.
     clocks: Vec<memory::AbortOnDrop>,
+    /// What its deadline file has to do with it.
+    claim: claim::PodClaim,
     /// Whether an extension is being written down.
     extending: bool,
     /// What the pod had used when its time was up.
@@ -148,6 +151,7 @@ impl Pod {
             watchdog,
             end_reason: Reason::DeadlineExceeded,
             clocks: Vec::new(),
+            claim: claim::PodClaim::default(),
             extending: false,
             usage_at_the_end: None,
             ledger: None,

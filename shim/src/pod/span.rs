@@ -84,6 +84,7 @@ impl Pod {
             Some(span) => span.clone(),
             None => self.span_from(Boottime::now())?,
         };
+        let span = self.with_claim(span)?;
         self.record.span = Some(span.clone());
         self.write_record()?;
         self.make_known(span).map(Some)
@@ -102,7 +103,9 @@ impl Pod {
     fn span_from(&self, started: Boottime) -> Result<Span, Error> {
         let policy = self.record.pod_policy.as_ref();
         let (limit, grace) = policy.map_or((Duration::ZERO, Duration::ZERO), |p| (p.timeout, p.grace));
-        Span::new(started, limit, grace).map_err(Error::system(READING))
+        let span = Span::new(started, limit, grace).map_err(Error::system(READING))?;
+        let waits = policy.is_some_and(|policy| policy.deadline_file.is_some());
+        Ok(if waits { span.that_waits() } else { span })
     }
 
     /// Has everybody go back to the time that the pod has.
@@ -124,12 +127,14 @@ impl Pod {
             Some(span) => span,
             None => self.span_from(Boottime::now())?.into_final(),
         };
+        let span = self.with_claim(span)?;
+        self.warn_of_no_claim_file();
         let due = span.due.here().map_err(Error::system(READING))?;
         let armed = self.deadline.arm(due, span.limit(), span.grace());
         armed.map_err(Error::system("setting the deadline's timer"))?;
         drop(self.watchdog.over_at(span.over().map_err(Error::system(READING))?));
-        self.start_clocks();
         self.record.span = Some(span.clone());
+        self.start_clocks();
         self.note(Change::Span(span));
         self.write_record()
     }

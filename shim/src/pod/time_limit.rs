@@ -67,6 +67,7 @@ impl Pod {
         let limit = curfew_config::units::format_duration(limit);
         log::info!(pod = self.record.sandbox.as_str(); "{reason}: the limit of {limit} is reached");
         self.clocks.clear();
+        self.claim.forget_file();
         self.record.expired = true;
         let verdict = Verdict::now(self.end_reason, self.allowed(self.end_reason));
         self.record.verdict = Some(verdict.clone());

@@ -12,6 +12,7 @@ use super::{Created, Gofer, NewSandbox};
 use crate::{
     cgroup::Cgroup,
     confine::mask,
+    deadline_file::FirstReading,
     error::Error,
     pod::{Tools, container::Container, span::TELLING},
     process::{PidFd, ProcessName},
@@ -51,16 +52,27 @@ impl CreateWork {
     }
 }
 
+/// What a Create waits for before anything is made.
+pub(super) struct Before {
+    /// That somebody watches over the sandbox.
+    pub(super) watched: Option<Known>,
+    /// That its deadline file has been read.
+    pub(super) read: Option<FirstReading>,
+}
+
 /// Creates the container, or cleans up what the attempt left.
 pub(super) async fn run_create(
     tools: &Tools,
     work: &CreateWork,
-    watched: Option<Known>,
+    before: Before,
     stdio: &mut ContainerStdio,
 ) -> Result<Created, Error> {
-    if let Some(watched) = watched {
+    if let Some(watched) = before.watched {
         // Nothing is made that nobody watches over.
         watched.within(TELLING).await?;
+    }
+    if let Some(read) = before.read {
+        read.over().await?;
     }
     let result = create_and_find(tools, work, stdio).await;
     if result.is_err() {
