@@ -48,7 +48,9 @@ pub mod shim;
 pub mod stdio;
 pub mod task;
 pub mod version;
+pub mod volume;
 
+mod curfewctl;
 mod orphans;
 mod pods;
 mod rules;
