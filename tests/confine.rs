@@ -18,6 +18,7 @@ harness::on_curfew_alone![
     a_fork_bomb_meets_its_limit_and_the_sandbox_lives,
     a_fork_bomb_of_many_users_meets_its_limit_in_a_pod,
     containers_that_end_at_once_start_all_the_same,
+    what_is_mounted_read_only_with_all_below_it_cannot_be_written,
     hooks_host_namespaces_devices_and_sockets_are_refused_and_nothing_is_left,
 ];
 
@@ -231,4 +232,12 @@ fn containers_that_end_at_once_start_all_the_same(h: &Harness) {
         assert_eq!(h.run(Spec::new(["true"]).container_of("pause", pause.pid())).exit.status, 0);
     }
     pause.end().unwrap();
+}
+
+fn what_is_mounted_read_only_with_all_below_it_cannot_be_written(h: &Harness) {
+    let dir = h.containerd.dir().join("own");
+    fs::create_dir(&dir).unwrap();
+    let output = h.run(Spec::new(["touch", "/own/file"]).bind(&dir, "/own", &["rro"]));
+    assert_ne!(output.exit.status, 0, "{}", output.stderr);
+    assert_eq!(dir.read_dir().unwrap().count(), 0);
 }

@@ -18,6 +18,8 @@ const OWN_KINDS: [&str; 8] = ["proc", "sysfs", "tmpfs", "devpts", "devtmpfs", "m
 const NEVER: [&str; 4] = ["/proc", "/sys", "/dev", "/etc/curfew"];
 /// Options that would let a file of the host raise privileges or be a device.
 const TAKEN_OUT: [&str; 4] = ["suid", "dev", "nosuid", "nodev"];
+/// runsc doesn't know the word, and would have the mount writable.
+const RECURSIVELY_READ_ONLY: &str = "rro";
 
 pub(super) fn confine(spec: &mut Object, subject: &Subject<'_>) -> Result<(), Refusal> {
     let mounts = spec.entry("mounts").or_insert(Value::Null);
@@ -68,6 +70,9 @@ fn confine_one(
     }
     check_source(&source, &target, subject, own)?;
     options.retain(|option| !TAKEN_OUT.contains(&option.as_str()));
+    if options.iter().any(|option| option == RECURSIVELY_READ_ONLY) {
+        options.push("ro".to_owned());
+    }
     options.extend(["nosuid".to_owned(), "nodev".to_owned()]);
     mount.insert("options".to_owned(), json!(options));
     Ok(())

@@ -225,6 +225,20 @@ fn a_pods_own_parts_of_kubelets_and_containerds_directories_are_mounted_and_nobo
 }
 
 #[test]
+fn a_mount_that_is_read_only_with_all_below_it_is_so_in_a_word_that_runsc_knows() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut policy = NodePolicy::default();
+    policy.pod.host_path = curfew_config::Permission::Allow;
+    for (options, read_only) in [(json!(["rbind", "rro"]), true), (json!(["rbind", "rw"]), false)] {
+        let mounts =
+            json!([{ "destination": "/m", "type": "bind", "source": dir.path(), "options": options }]);
+        let kept = of_pod(mounts, &policy).unwrap();
+        let kept = kept["mounts"][0]["options"].as_array().unwrap().contains(&json!("ro"));
+        assert_eq!(kept, read_only, "{options}");
+    }
+}
+
+#[test]
 fn sockets_devices_and_other_file_systems_are_never_mounted() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("socket");

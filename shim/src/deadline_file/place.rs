@@ -34,7 +34,8 @@ impl<'a> Mount<'a> {
             source: text("source").unwrap_or_default(),
             target: Path::new(text("destination")?),
             is_bind: text("type") == Some("bind") || has(&["bind", "rbind"]),
-            is_read_only: has(&["ro", "rro"]) && !has(&["rw"]),
+            // Policy has seen to it that whatever is read-only says so by this word.
+            is_read_only: has(&["ro"]) && !has(&["rw"]),
         })
     }
 
@@ -127,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_mount_that_can_be_written_is_refused() {
-        for options in [&["rbind"][..], &["rbind", "rw"], &["ro", "rw"]] {
+        for options in [&["rbind"][..], &["rbind", "rw"], &["ro", "rw"], &["rbind", "rro"]] {
             let refused = find(json!([bind("/etc/podinfo", "/x", options)]));
             assert!(matches!(refused, Err(DeadlineFileError::Writable { .. })), "{options:?}");
         }
