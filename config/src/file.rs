@@ -68,6 +68,7 @@ pub(crate) struct Timeout {
     pub(crate) startup: Option<String>,
     pub(crate) on_shim_loss: Option<String>,
     pub(crate) on_timeout: Option<String>,
+    pub(crate) expose: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

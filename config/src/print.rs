@@ -140,7 +140,7 @@ impl Print for Protocol {
 
 impl Print for Timeout {
     fn print(&self, out: &mut Printer) {
-        let Self { default, max, raise, grace, max_grace, startup, on_shim_loss, on_timeout } = self;
+        let Self { default, max, raise, grace, max_grace, startup, on_shim_loss, on_timeout, expose } = self;
         out.section("timeout");
         out.duration("default", *default);
         out.duration("max", *max);
@@ -150,6 +150,7 @@ impl Print for Timeout {
         out.duration("startup", *startup);
         out.text("on_shim_loss", on_shim_loss.as_str());
         out.text("on_timeout", on_timeout.as_str());
+        out.value("expose", expose);
     }
 }
 

@@ -114,6 +114,7 @@ impl Reader<'_> {
                 on_shim_loss,
             )?,
             on_timeout: self.take("timeout.on_timeout", file.on_timeout, built_in.on_timeout, on_timeout)?,
+            expose: file.expose.unwrap_or(built_in.expose),
         })
     }
 

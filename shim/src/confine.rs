@@ -5,6 +5,7 @@
 //! never more than what was asked.
 
 mod annotations;
+mod expose;
 mod limits;
 mod masks;
 mod mounts;
@@ -28,6 +29,7 @@ use thiserror::Error;
 use crate::pod::group::Role;
 
 pub(crate) use self::{
+    expose::{expose, unexpose},
     limits::{AskedLimits, hold_below_pod},
     masks::mask,
     privileges::exec_capabilities,

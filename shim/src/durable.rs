@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
@@ -15,13 +15,25 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
-    let beside = Path::new(&beside);
-    let written = write_synced(beside, content).and_then(|()| fs::rename(beside, path));
-    if let Err(error) = written {
-        let _ = fs::remove_file(beside);
-        return Err(error);
-    }
+    move_into_place(Path::new(&beside), path, content, 0o600)?;
     File::open(directory)?.sync_all()
+}
+
+/// As [`replace`] for a file that everybody may read and that need not survive the machine: made as `beside`, in another
+/// directory of the same file system, so that nobody who sees the one sees anything else.
+///
+/// # Errors
+/// As [`replace`].
+pub(crate) fn publish(beside: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
+    move_into_place(beside, path, content, 0o444)
+}
+
+fn move_into_place(beside: &Path, path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let written = write_synced(beside, content)
+        // The modes of new files are the umask's too.
+        .and_then(|()| fs::set_permissions(beside, fs::Permissions::from_mode(mode)))
+        .and_then(|()| fs::rename(beside, path));
+    written.inspect_err(|_| drop(fs::remove_file(beside)))
 }
 
 fn write_synced(path: &Path, content: &[u8]) -> io::Result<()> {
@@ -69,6 +81,17 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_published_file_is_everybody_s_to_read_and_replaces_the_one_before() {
+        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (path, beside) = (dir.path().join("file"), elsewhere.path().join("new"));
+        publish(&beside, &path, b"one").unwrap();
+        publish(&beside, &path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o444);
+        assert!(publish(&beside, &dir.path().join("missing/file"), b"x").is_err() && !beside.exists());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //!     record.json  what `delete` needs when the shim is gone
 //!     task.sock    the Task service
 //!     operator.sock  what curfewctl asks for
+//!     guest/       0755, what its containers see of it, if anything
 //!     r/           runsc's --root
 //! <state dir>/shared/      0700, what all sandboxes of the node use
 //!     empty        0444, covers what a container is not to see
@@ -89,6 +90,29 @@ impl SandboxDir {
     /// Where the Task service is.
     pub(crate) fn socket(&self) -> PathBuf {
         self.0.join("task.sock")
+    }
+
+    /// What containers see, to be made where they are to see anything.
+    pub(crate) fn guest(&self) -> PathBuf {
+        self.0.join("guest")
+    }
+
+    /// Makes that, for the sandbox's users whoever they are.
+    ///
+    /// # Errors
+    /// Also for something else in the way.
+    pub(crate) fn make_guest(&self) -> io::Result<()> {
+        let guest = self.guest();
+        match DirBuilder::new().mode(0o755).create(&guest) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let found = fs::symlink_metadata(&guest)?;
+        if !found.is_dir() || found.uid() != nix::unistd::geteuid().as_raw() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        // The modes of new directories are the umask's too.
+        fs::set_permissions(&guest, Permissions::from_mode(0o755))
     }
 
     /// Where runsc sends the terminal of `container` to. Short, whatever the id's length.

@@ -173,6 +173,9 @@ pub struct Timeout {
     pub startup: Duration,
     pub on_shim_loss: OnShimLoss,
     pub on_timeout: OnTimeout,
+    /// Whether a pod's containers see their deadline, in a directory of their own.
+    #[serde(default)]
+    pub expose: bool,
 }
 
 /// What becomes of a pod whose shim died.
@@ -227,6 +230,7 @@ impl Default for Timeout {
             startup: Duration::from_hours(1),
             on_shim_loss: OnShimLoss::Kill,
             on_timeout: OnTimeout::Kill,
+            expose: false,
         }
     }
 }

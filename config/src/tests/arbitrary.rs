@@ -74,12 +74,11 @@ fn runsc() -> impl Strategy<Value = Runsc> {
 
 fn timeout() -> impl Strategy<Value = Timeout> {
     let grace = below(nanos(0, YEAR), period());
-    (below(period(), period()), any::<bool>(), grace, period(), one_of(OnShimLoss::ALL)).prop_map(
-        |((default, max), raise, (grace, max_grace), startup, on_shim_loss)| {
+    (below(period(), period()), any::<bool>(), grace, period(), one_of(OnShimLoss::ALL), any::<bool>())
+        .prop_map(|((default, max), raise, (grace, max_grace), startup, on_shim_loss, expose)| {
             let on_timeout = OnTimeout::Kill;
-            Timeout { default, max, raise, grace, max_grace, startup, on_shim_loss, on_timeout }
-        },
-    )
+            Timeout { default, max, raise, grace, max_grace, startup, on_shim_loss, on_timeout, expose }
+        })
 }
 
 fn limits() -> impl Strategy<Value = Limits> {

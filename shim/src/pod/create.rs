@@ -19,7 +19,7 @@ use super::{
 use crate::{
     cgroup::Cgroup,
     command::{Create, Reply},
-    confine::{Subject, confine, hold_below_pod, resize_shm, shared_shm},
+    confine::{Subject, confine, hold_below_pod, resize_shm, shared_shm, unexpose},
     error::Error,
     events::Event,
     lifecycle::{Effect, Trigger},
@@ -86,11 +86,13 @@ impl Pod {
         let pod = role.places(&request.id, &draft.annotations);
         let rlimits = self.rlimits;
         let subject = Subject { policy: &self.record.policy, role: &role, shm, pod, rlimits };
+        unexpose(draft.whole(), &self.tools.dir.guest());
         let asked = confine(draft.whole(), &subject)?;
         if let Some(dir) = shared_shm(draft.whole(), &subject) {
             resize_shm(&dir, shm.bytes).map_err(Error::system("setting the size of /dev/shm"))?;
         }
         let claim = self.plan_claim_file(draft.whole(), &role)?;
+        self.expose_deadline(draft.whole(), &role)?;
         let cgroup =
             Cgroup::planned(draft.cgroups_path()).map_err(Error::system("reading the cgroup mounts"))??;
         if let Some(quota) = cgroup.quota_above() {

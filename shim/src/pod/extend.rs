@@ -42,7 +42,7 @@ impl Pod {
         self.spawn(async move { Input::Extended(extension, known.everywhere().await) });
     }
 
-    fn plan_extension(&self, by: Duration) -> Result<(Span, bool, Provisional), Error> {
+    fn plan_extension(&mut self, by: Duration) -> Result<(Span, bool, Provisional), Error> {
         self.refuse_if_expired()?;
         let span = self.record.span.as_ref().filter(|_| self.deadline.is_armed());
         let span = span.ok_or(Error::NotArmed)?;

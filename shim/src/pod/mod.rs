@@ -13,6 +13,7 @@ mod delete;
 mod exec;
 mod exec_limit;
 mod exit;
+mod expose;
 mod extend;
 pub(crate) mod group;
 mod handle;
@@ -111,6 +112,8 @@ pub(crate) struct Pod {
     clocks: Vec<memory::AbortOnDrop>,
     /// What its deadline file has to do with it.
     claim: claim::PodClaim,
+    /// Of what its containers see of its time.
+    order: expose::Order,
     /// Whether an extension is being written down.
     extending: bool,
     /// What the pod had used when its time was up.
@@ -152,6 +155,7 @@ impl Pod {
             end_reason: Reason::DeadlineExceeded,
             clocks: Vec::new(),
             claim: claim::PodClaim::default(),
+            order: expose::Order::default(),
             extending: false,
             usage_at_the_end: None,
             ledger: None,

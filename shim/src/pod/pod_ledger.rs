@@ -13,8 +13,9 @@ use crate::{
     ledger::{Ledger, LedgerError, PodName, Verdict},
 };
 
-/// How long something may take to be written for whoever waits for it: a disk that hangs must not hold up everybody.
-const WRITING: Duration = Duration::from_secs(5);
+/// How long something may take to be written for whoever waits for it: a disk that hangs must not hold up everybody. Less
+/// than the operator's patience.
+const WRITING: Duration = Duration::from_secs(4);
 /// Between two tries to write down that a pod's time is up.
 const WRITE_AGAIN: Duration = Duration::from_secs(2);
 

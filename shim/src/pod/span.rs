@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    Pod, group,
+    Pod,
+    expose::Shown,
+    group,
     pod_ledger::{Change, PodLedger, Writing},
 };
 use crate::{
@@ -22,6 +24,7 @@ pub(super) const READING: &str = "reading the clock";
 pub(super) struct Provisional {
     written: Option<Writing>,
     known: Known,
+    shown: Option<Shown>,
 }
 
 impl Provisional {
@@ -30,12 +33,18 @@ impl Provisional {
     /// # Errors
     /// The ledger cannot be written, or there is no watchdog. Nothing may run.
     pub(super) async fn everywhere(self) -> Result<(), Error> {
-        let known = self.known.within(TELLING).await;
-        let written = match self.written {
-            Some(written) => written.done().await,
-            None => Ok(()),
+        let Self { written, known, shown } = self;
+        let writing = async {
+            match written {
+                Some(written) => written.done().await,
+                None => Ok(()),
+            }
         };
-        known.and(written)
+        let (known, written) = tokio::join!(known.within(TELLING), writing);
+        known.and(written)?;
+        // Last, so that nobody in the pod sees what doesn't hold.
+        let shown = tokio::task::spawn_blocking(move || shown.map_or(Ok(()), Shown::write)).await;
+        shown.unwrap_or(Err(Error::Internal("the writer of what containers see has gone")))
     }
 }
 
@@ -94,10 +103,11 @@ impl Pod {
     ///
     /// # Errors
     /// The kernel doesn't say what time it is.
-    pub(super) fn make_known(&self, span: Span) -> Result<Provisional, Error> {
+    pub(super) fn make_known(&mut self, span: Span) -> Result<Provisional, Error> {
         let known = self.watchdog.over_at(span.over().map_err(Error::system(READING))?);
+        let shown = self.shown(&span);
         let written = self.ledger.as_ref().map(|entry| entry.write(Change::Span(span)));
-        Ok(Provisional { written, known })
+        Ok(Provisional { written, known, shown })
     }
 
     fn span_from(&self, started: Boottime) -> Result<Span, Error> {
@@ -109,8 +119,9 @@ impl Pod {
     }
 
     /// Has everybody go back to the time that the pod has.
-    pub(super) fn take_back_extension(&self) {
+    pub(super) fn take_back_extension(&mut self) {
         let Some(span) = self.record.span.clone() else { return };
+        self.show(&span);
         if let Ok(over) = span.over() {
             drop(self.watchdog.over_at(over));
         }
@@ -135,6 +146,7 @@ impl Pod {
         drop(self.watchdog.over_at(span.over().map_err(Error::system(READING))?));
         self.record.span = Some(span.clone());
         self.start_clocks();
+        self.show(&span);
         self.note(Change::Span(span));
         self.write_record()
     }
