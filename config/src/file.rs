@@ -21,6 +21,7 @@ pub(crate) struct FileConfig {
     pub(crate) idle: Idle,
     pub(crate) cpu_budget: CpuBudget,
     pub(crate) exec: Exec,
+    pub(crate) termination: Termination,
     pub(crate) limits: Limits,
     pub(crate) pod: Pod,
     pub(crate) capabilities: Capabilities,
@@ -94,6 +95,12 @@ pub(crate) struct CpuBudget {
 pub(crate) struct Exec {
     pub(crate) timeout: Option<String>,
     pub(crate) max: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(crate) struct Termination {
+    pub(crate) receipts: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -38,6 +38,6 @@ pub use load::{BASE_FILE, Class, DROP_IN_DIR, NodeFiles, load};
 pub use policy::{
     Annotations, Calls, Capabilities, CpuBudget, Exec, GuestProfile, HostNamespaces, Idle, Limits, Mounts,
     Network, NoNewPrivs, NodePolicy, OnShimLoss, OnTimeout, OuterFilter, Permission, Platform, Pod, Protocol,
-    Runsc, Seccomp, State, Timeout,
+    Runsc, Seccomp, State, Termination, Timeout,
 };
 pub use units::{DurationError, quantity::QuantityError};

@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use crate::policy::{
     Annotations, Calls, Capabilities, CpuBudget, Exec, Idle, Limits, Mounts, NodePolicy, Pod, Protocol,
-    Runsc, Seccomp, State, Timeout,
+    Runsc, Seccomp, State, Termination, Timeout,
 };
 use crate::units::{
     format_duration,
@@ -33,6 +33,7 @@ impl NodePolicy {
             idle,
             cpu_budget,
             exec,
+            termination,
             limits,
             pod,
             capabilities,
@@ -49,6 +50,7 @@ impl NodePolicy {
         idle.print(&mut out);
         cpu_budget.print(&mut out);
         exec.print(&mut out);
+        termination.print(&mut out);
         limits.print(&mut out);
         pod.print(&mut out);
         capabilities.print(&mut out);
@@ -182,6 +184,14 @@ impl Print for Exec {
         out.section("exec");
         out.off_or_duration("timeout", *timeout);
         out.duration("max", *max);
+    }
+}
+
+impl Print for Termination {
+    fn print(&self, out: &mut Printer) {
+        let Self { receipts } = self;
+        out.section("termination");
+        out.value("receipts", receipts);
     }
 }
 

@@ -80,7 +80,8 @@ fn a_policy_survives_its_record() {
 
 /// TOML that is nearly right: our sections and keys with good, odd and wrong values.
 fn likely_toml() -> impl Strategy<Value = String> {
-    let section = r"(\[(timeout|idle|cpu_budget|exec|limits|state|runsc|calls|protocol|pod|odd)\]\n)?";
+    let section =
+        r"(\[(timeout|idle|cpu_budget|exec|limits|state|runsc|calls|protocol|pod|termination|odd)\]\n)?";
     let key = r#"(default|max|grace|max_grace|timeout|shm|pids|dir|flags|version|create|overlay2|TypeUrl|timeout\.max|"\\n")"#;
     let value =
         r#"("[0-9]{1,3}(ms|s|m|h|Mi)"|"off"|"[^"\\]{0,5}"|[0-9]{1,3}|true|\{a = "b"\}|\[1\]|1979-05-27)"#;

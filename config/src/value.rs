@@ -13,6 +13,7 @@ use crate::policy::{
 use crate::units::parse_duration;
 
 mod confinement;
+mod ending;
 mod opt_in;
 
 pub(crate) use self::{
@@ -45,6 +46,7 @@ pub(crate) fn node_policy(file: FileConfig, layers: &Layers) -> Result<NodePolic
         idle: reader.idle(file.idle)?,
         cpu_budget: reader.cpu_budget(file.cpu_budget)?,
         exec: reader.exec(file.exec)?,
+        termination: reader.termination(&file.termination),
         limits: reader.limits(file.limits)?,
         pod: reader.pod(file.pod)?,
         capabilities: reader.capabilities(file.capabilities)?,

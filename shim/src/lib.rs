@@ -24,6 +24,7 @@ mod memory;
 mod oom;
 mod operator;
 mod outer_filter;
+mod panic_log;
 mod pids_limit;
 mod pod;
 mod privileges;

@@ -7,6 +7,7 @@
 //!     task.sock    the Task service
 //!     operator.sock  what curfewctl asks for
 //!     guest/       0755, what its containers see of it, if anything
+//!     panic        a FIFO, to which the sandbox's process says why it breaks down
 //!     r/           runsc's --root
 //! <state dir>/shared/      0700, what all sandboxes of the node use
 //!     empty        0444, covers what a container is not to see
@@ -113,6 +114,11 @@ impl SandboxDir {
         }
         // The modes of new directories are the umask's too.
         fs::set_permissions(&guest, Permissions::from_mode(0o755))
+    }
+
+    /// Where the sandbox's process says why it breaks down.
+    pub(crate) fn panic_log(&self) -> PathBuf {
+        self.0.join("panic")
     }
 
     /// Where runsc sends the terminal of `container` to. Short, whatever the id's length.

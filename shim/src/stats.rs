@@ -111,6 +111,8 @@ pub(crate) struct MemoryEvents {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Pids {
     pub(crate) current: u64,
+    /// The most at once so far. Linux has it from 6.1 on, and on version 1 from 6.11.
+    pub(crate) peak: Option<u64>,
     pub(crate) limit: Option<u64>,
 }
 
@@ -143,6 +145,7 @@ pub(crate) fn read(cgroup: &Cgroup) -> io::Result<Stats> {
         memory,
         pids: cgroup.directory_with("pids.current").map(|directory| Pids {
             current: text::number(directory, "pids.current").unwrap_or_default(),
+            peak: text::number(directory, "pids.peak"),
             limit: text::limit(directory, "pids.max"),
         }),
         io: read_io(cgroup),

@@ -19,12 +19,41 @@ pub(crate) const DEFAULT: &str = "/dev/termination-log";
 /// What kubelet reads of it.
 const LARGEST: usize = 4096;
 
+/// How a container ended, as its message has it. A [`Reason`] is only what somebody ends a container for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// It was ended for `reason`, with what its pod was allowed.
+    Ended { reason: Reason, limit: Duration },
+    /// The sandbox's own process broke down under it, and this was what it said of that.
+    SandboxCrashed { said: Option<String> },
+    /// Its program ended with this exit code, by itself or because whoever may had told it to.
+    Exited { status: u32 },
+}
+
+impl Cause {
+    fn words(&self) -> &'static str {
+        match self {
+            Self::Ended { reason, .. } => reason.words(),
+            Self::SandboxCrashed { .. } => "SandboxCrashed",
+            // As Kubernetes has them.
+            Self::Exited { status: 0 } => "Completed",
+            Self::Exited { .. } => "Error",
+        }
+    }
+}
+
 /// What a message says: one line of JSON.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Message {
-    reason: Reason,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit_code: Option<u32>,
     /// What the pod was allowed.
-    limit: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<String>,
+    /// What the sandbox said of its crash.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
     /// Since the first workload's start.
     elapsed: String,
     /// What the pod had used, as far as the node counts it.
@@ -40,6 +69,9 @@ pub(crate) struct Usage {
     /// Bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     memory_peak: Option<u64>,
+    /// The most tasks that the host had for the sandbox at once, the sentry's own threads among them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pids_peak: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rx_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,6 +87,7 @@ impl Usage {
             // To the millisecond: more would be noise.
             cpu_seconds: stats.cpu.map(|cpu| Duration::from_millis(cpu.usage_ns / 1_000_000).as_secs_f64()),
             memory_peak: stats.memory.and_then(|memory| memory.peak),
+            pids_peak: stats.pids.and_then(|pids| pids.peak),
             rx_bytes: all(|interface| interface.received.bytes),
             tx_bytes: all(|interface| interface.sent.bytes),
         }
@@ -62,9 +95,15 @@ impl Usage {
 }
 
 impl Message {
-    pub(crate) fn new(reason: Reason, limit: Duration, elapsed: Duration, usage: Usage) -> Self {
+    pub(crate) fn new(cause: Cause, elapsed: Duration, usage: Usage) -> Self {
         let elapsed = Duration::from_millis(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
-        Self { reason, limit: format_duration(limit), elapsed: format_duration(elapsed), usage }
+        let reason = cause.words();
+        let (exit_code, limit, detail) = match cause {
+            Cause::Ended { limit, .. } => (None, Some(format_duration(limit)), None),
+            Cause::SandboxCrashed { said } => (None, None, said),
+            Cause::Exited { status } => (Some(status), None, None),
+        };
+        Self { reason, exit_code, limit, detail, elapsed: format_duration(elapsed), usage }
     }
 
     /// Writes the message to `file`, unless the workload has written its own. Says whether it did.
@@ -116,7 +155,8 @@ mod tests {
     fn message() -> Message {
         let usage = Usage { cpu_seconds: Some(1.5), rx_bytes: Some(7), ..Usage::default() };
         let elapsed = Duration::from_micros(600_004_321);
-        Message::new(Reason::DeadlineExceeded, Duration::from_secs(600), elapsed, usage)
+        let limit = Duration::from_secs(600);
+        Message::new(Cause::Ended { reason: Reason::DeadlineExceeded, limit }, elapsed, usage)
     }
 
     #[test]
@@ -130,6 +170,25 @@ mod tests {
             "\n"
         );
         assert_eq!(fs::read_to_string(&file).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_message_says_what_belongs_to_its_reason() {
+        let line = |cause| {
+            let usage = Usage { pids_peak: Some(30), ..Usage::default() };
+            serde_json::to_string(&Message::new(cause, Duration::from_secs(1), usage)).unwrap()
+        };
+        for (cause, expected) in [
+            (Cause::Exited { status: 0 }, r#""reason":"Completed","exit_code":0"#),
+            (Cause::Exited { status: 3 }, r#""reason":"Error","exit_code":3"#),
+            (Cause::SandboxCrashed { said: None }, r#""reason":"SandboxCrashed""#),
+            (
+                Cause::SandboxCrashed { said: Some("panic: \"x\"".into()) },
+                r#""reason":"SandboxCrashed","detail":"panic: \"x\"""#,
+            ),
+        ] {
+            assert_eq!(line(cause), format!(r#"{{{expected},"elapsed":"1s","pids_peak":30}}"#));
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The types serialise because the shim keeps the policy a pod was created under in the pod's record.
 
 mod confinement;
+mod ending;
 mod opt_in;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -11,6 +12,7 @@ pub use self::confinement::{
     Annotations, Capabilities, GuestProfile, HostNamespaces, Limits, Mounts, NoNewPrivs, OuterFilter,
     Permission, Pod, Seccomp,
 };
+pub use self::ending::Termination;
 pub use self::opt_in::{CpuBudget, Exec, Idle};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +29,8 @@ pub struct NodePolicy {
     pub cpu_budget: CpuBudget,
     #[serde(default)]
     pub exec: Exec,
+    #[serde(default)]
+    pub termination: Termination,
     #[serde(default)]
     pub limits: Limits,
     #[serde(default)]

@@ -140,10 +140,10 @@ pub(super) fn node() -> impl Strategy<Value = NodePolicy> {
     let ceiling = Capabilities::default().ceiling;
     let capabilities = subsequence(ceiling.clone(), 0..=ceiling.len());
     let lists = (capabilities, vec("[a-z.]{1,9}/[a-zA-Z0-9_-]{1,9}", 0..3), path(), vec(path(), 0..3));
-    let filters = (one_of(OuterFilter::ALL), any::<bool>(), one_of([2u32, 3]));
+    let filters = (one_of(OuterFilter::ALL), any::<bool>(), one_of([2u32, 3]), any::<bool>());
     let bounds = (timeout(), idle(), opt_in(), opt_in(), limits(), pod());
     (runsc(), state, bounds, lists, filters, calls()).prop_map(
-        |(runsc, state, bounds, lists, (outer, io_uring, version), calls)| {
+        |(runsc, state, bounds, lists, (outer, io_uring, version, receipts), calls)| {
             let (timeout, idle, cpu_budget, exec, limits, pod) = bounds;
             let (ceiling, allow, kubelet, containerd) = lists;
             NodePolicy {
@@ -154,6 +154,7 @@ pub(super) fn node() -> impl Strategy<Value = NodePolicy> {
                 idle,
                 cpu_budget: CpuBudget { default: cpu_budget.0, max: cpu_budget.1 },
                 exec: Exec { timeout: exec.0, max: exec.1 },
+                termination: Termination { receipts },
                 limits,
                 pod,
                 capabilities: Capabilities { ceiling },

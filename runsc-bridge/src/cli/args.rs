@@ -134,6 +134,9 @@ pub(super) fn create(call: &CreateCall<'_>) -> Vec<OsString> {
         // Global, so before the verb. runsc would guess it from the path's form.
         argv.push(flag("systemd-cgroup", "true"));
     }
+    if let Some(log) = call.panic_log {
+        argv.push(flag("panic-log", log));
+    }
     argv.extend(["create".into(), "--bundle".into(), call.bundle.into()]);
     if let Some(socket) = call.console_socket {
         argv.extend(["--console-socket".into(), socket.into()]);
@@ -217,15 +220,21 @@ mod tests {
     #[test]
     fn verbs_name_the_container_last() {
         let id = ContainerId::new("c1").unwrap();
-        let call = |console_socket, systemd_cgroup| {
-            let (bundle, limit) = (Path::new("/b"), std::time::Duration::ZERO);
-            let call =
-                CreateCall { container: &id, bundle, stdio: None, console_socket, systemd_cgroup, limit };
-            joined(create(&call))
+        let call = |console_socket, systemd_cgroup, panic_log| {
+            joined(create(&CreateCall {
+                container: &id,
+                bundle: Path::new("/b"),
+                stdio: None,
+                console_socket,
+                systemd_cgroup,
+                panic_log,
+                limit: std::time::Duration::ZERO,
+            }))
         };
-        assert_eq!(call(None, false), "create --bundle /b c1");
-        assert_eq!(call(Some(Path::new("/s")), false), "create --bundle /b --console-socket /s c1");
-        assert_eq!(call(None, true), "--systemd-cgroup=true create --bundle /b c1");
+        assert_eq!(call(None, false, None), "create --bundle /b c1");
+        assert_eq!(call(Some(Path::new("/s")), false, None), "create --bundle /b --console-socket /s c1");
+        let panic_log = Some(Path::new("/p"));
+        assert_eq!(call(None, true, panic_log), "--systemd-cgroup=true --panic-log=/p create --bundle /b c1");
         assert_eq!(joined(start(&id)), "start c1");
         assert_eq!(joined(delete(&id)), "delete --force c1");
         let image = Path::new("/i");

@@ -74,6 +74,9 @@ pub struct CreateCall<'a> {
     pub console_socket: Option<&'a Path>,
     /// Whether the spec's `cgroupsPath` is `slice:prefix:name`, a scope to ask systemd for.
     pub systemd_cgroup: bool,
+    /// What the sandbox's process gets for its standard error, which is where it says why it breaks down; for a root
+    /// container. Without it that is the container's own.
+    pub panic_log: Option<&'a Path>,
     /// How long the call may take.
     pub limit: Duration,
 }

@@ -21,7 +21,7 @@ use crate::{
     record::{BundleNote, ContainerRecord, SandboxRecord},
     rootfs,
     sandbox_dir::{Lock, SandboxDir},
-    termination::Usage,
+    termination::{Cause, Usage},
     watchdog::SandboxEnd,
     wire::bootstrap::delete_reply,
 };
@@ -110,7 +110,8 @@ pub(crate) fn clean_pod(dir: &SandboxDir) -> anyhow::Result<(u32, Exit)> {
         if let Some(file) = container.termination_log.as_ref().filter(|_| container.exit.is_none()) {
             // Best effort: the answer and the cleaning count.
             let limit = record.span.as_ref().map(Span::limit).unwrap_or_default();
-            let _ = message(reason, limit, record.span.as_ref(), Usage::default()).write(file);
+            let cause = Cause::Ended { reason, limit };
+            let _ = message(cause, record.span.as_ref(), Usage::default()).write(file);
         }
         runtime.block_on(clean_container(container, &mut left));
         // A bundle that is gone needs no note.

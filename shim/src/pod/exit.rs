@@ -1,5 +1,7 @@
 //! Exits: seen by whoever is first, recorded and published once.
 
+use std::process::ExitStatus;
+
 use runsc_bridge::ContainerId;
 
 use super::Pod;
@@ -25,7 +27,7 @@ impl Pod {
         let out_of_memory = was_killed && (sandbox_is_out_of_memory || container.out_of_memory);
         let transition = container.init.transition(Trigger::Exited);
         if matches!(transition, Ok(Effect::RecordExit)) {
-            self.leave_message(id, out_of_memory);
+            self.leave_message(id, status, out_of_memory);
         }
         let Some(container) = self.containers.get_mut(id) else { return };
         match transition {
@@ -66,14 +68,12 @@ impl Pod {
     }
 
     /// The sandbox's process has ended: with the root container's status, and with every container of the pod.
-    pub(super) fn sandbox_exited(&mut self, status: u32) {
+    pub(super) fn sandbox_exited(&mut self, status: Option<ExitStatus>) {
         let root = self.record.sandbox.root_container();
-        // Whatever a sandbox makes of losing a process to the kernel, or of not getting one.
-        let is_starved = self.has_run_out_of_processes() || self.has_run_out_of_memory();
-        let status = if is_starved { STATUS_KILLED } else { status };
+        let (status, status_of_others) = self.statuses_of_end(status);
         let others: Vec<ContainerId> = self.containers.keys().filter(|id| **id != root).cloned().collect();
         for id in others {
-            self.exited(&id, STATUS_KILLED);
+            self.exited(&id, status_of_others);
         }
         self.exited(&root, status);
         self.deadline.disarm();

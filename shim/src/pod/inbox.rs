@@ -1,5 +1,7 @@
 //! What the pod task is told, and who of it acts on that.
 
+use std::process::ExitStatus;
+
 use runsc_bridge::{ContainerId, ExecId, RunscError};
 
 use super::{Pod, create, exec, extend, pause, process::Responder, start, update};
@@ -19,7 +21,8 @@ pub(super) enum Input {
     Created(ContainerId, ContainerStdio, Result<create::Created, Error>),
     Started(ContainerId, ContainerStdio, start::Started),
     Exited(ContainerId, u32),
-    SandboxExited(u32),
+    /// `None` if its exit status is lost.
+    SandboxExited(Option<ExitStatus>),
     TimeLimitEnforced(Step),
     OutOfMemory,
     OutOfProcesses,

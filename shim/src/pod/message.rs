@@ -8,7 +8,7 @@ use super::{Pod, container::Container};
 use crate::{
     deadline::{clock::Boottime, span::Span},
     ledger::Reason,
-    termination::{Message, Usage},
+    termination::{Cause, Message, Usage},
 };
 
 impl Pod {
@@ -25,24 +25,34 @@ impl Pod {
         .find_map(|(is_so, reason)| is_so.then_some(reason))
     }
 
+    /// How container `id`, which has just ended with `status`, came to its end; `None` where nothing is to be said of that.
+    fn cause_of(&self, container: &Container, status: u32, out_of_memory: bool) -> Option<Cause> {
+        if let Some(reason) = self.reason_of(container, out_of_memory) {
+            return Some(Cause::Ended { reason, limit: self.allowed(reason) });
+        }
+        if let Some(crash) = self.sandbox.as_ref().and_then(|sandbox| sandbox.crash.as_ref()) {
+            return Some(Cause::SandboxCrashed { said: crash.said.clone() });
+        }
+        self.record.policy.termination.receipts.then_some(Cause::Exited { status })
+    }
+
     /// Leaves word for kubelet, which reads it as soon as it knows of the end. Nothing of the container is left to change it.
-    pub(super) fn leave_message(&self, id: &ContainerId, out_of_memory: bool) {
+    pub(super) fn leave_message(&self, id: &ContainerId, status: u32, out_of_memory: bool) {
         let Some(container) = self.containers.get(id) else { return };
         let Some(file) = &container.termination_log else { return };
-        let Some(reason) = self.reason_of(container, out_of_memory) else { return };
+        let Some(cause) = self.cause_of(container, status, out_of_memory) else { return };
         let now = || self.sandbox_stats().as_ref().map(Usage::of);
         let usage = self.usage_at_the_end.clone().or_else(now).unwrap_or_default();
-        let span = self.record.span.as_ref();
-        let message = message(reason, self.allowed(reason), span, usage);
+        let message = message(cause, self.record.span.as_ref(), usage);
         if let Err(error) = message.write(file) {
             log::warn!(container = id.as_str(); "cannot write the termination message to {}: {error}", file.display());
         }
     }
 }
 
-/// A message of now, for a pod with this time that was allowed so much of something.
-pub(crate) fn message(reason: Reason, limit: Duration, span: Option<&Span>, usage: Usage) -> Message {
+/// A message of now, for a pod with this time.
+pub(crate) fn message(cause: Cause, span: Option<&Span>, usage: Usage) -> Message {
     let started = span.and_then(|span| span.started.here().ok());
-    let elapsed = started.map(|started| Boottime::now().since(started));
-    Message::new(reason, limit, elapsed.unwrap_or_default(), usage)
+    let elapsed = started.map_or(Duration::ZERO, |started| Boottime::now().since(started));
+    Message::new(cause, elapsed, usage)
 }

@@ -1,6 +1,6 @@
 //! The running sandbox, and what looks after it.
 
-use std::sync::Arc;
+use std::{os::unix::process::ExitStatusExt, process::ExitStatus, sync::Arc};
 
 use runsc_bridge::{ContainerId, ControlSocket};
 use tokio::sync::oneshot;
@@ -9,6 +9,7 @@ use super::{Input, Pod, memory::AbortOnDrop};
 use crate::{
     cgroup::Cgroup,
     oom::OomKills,
+    panic_log::PanicLog,
     pids_limit::PidsLimit,
     process::{PidFd, ProcessName, STATUS_KILLED, exit_code},
     stats,
@@ -29,6 +30,37 @@ pub(super) struct Sandbox {
     pub(super) pids_limit: PidsLimit,
     /// Whether the sandbox is known to have run into it.
     pub(super) out_of_processes: bool,
+    /// How its process has broken down, once it has.
+    pub(super) crash: Option<Crash>,
+    panic_log: Option<PanicLog>,
+}
+
+/// The end of a sandbox's process that isn't its root container's.
+#[derive(Debug)]
+pub(super) struct Crash {
+    /// What all containers of the pod end with.
+    pub(super) status: u32,
+    /// What the process said of it.
+    pub(super) said: Option<String>,
+}
+
+/// The exit code of a program that broke down, as of SIGSEGV: that of the sandbox's process might be a workload's own.
+const STATUS_CRASHED: u32 = 128 + 11;
+/// What a program in Go ends with that panics, or gets a signal that has it print a trace.
+const GO_PANIC: i32 = 2;
+
+impl Sandbox {
+    /// Whether its process, which has ended with `status`, has broken down. Its root container's end gives it an exit code,
+    /// also where that was a signal's; a KILL from outside is nobody's breakdown.
+    fn crash(&self, status: ExitStatus) -> Option<Crash> {
+        let said = self.panic_log.as_ref().and_then(PanicLog::headline);
+        let status = match (status.code(), status.signal()) {
+            (None, Some(signal)) if signal != libc::SIGKILL => exit_code(status),
+            (Some(GO_PANIC), _) if said.is_some() => STATUS_CRASHED,
+            _ => return None,
+        };
+        Some(Crash { status, said })
+    }
 }
 
 /// A sandbox that `runsc create` has made.
@@ -38,6 +70,7 @@ pub(super) struct NewSandbox {
     pub(super) exit: oneshot::Receiver<std::process::ExitStatus>,
     pub(super) control: ControlSocket,
     pub(super) cgroup: Cgroup,
+    pub(super) panic_log: Option<PanicLog>,
 }
 
 impl Pod {
@@ -63,11 +96,31 @@ impl Pod {
             _pids: self.watch_pids(pids_limit.clone()),
             pids_limit,
             out_of_processes: false,
+            crash: None,
+            panic_log: new.panic_log,
         });
         self.limit_startup();
-        self.spawn(async move {
-            let status = new.exit.await.map_or(STATUS_KILLED, exit_code);
-            Input::SandboxExited(status)
-        });
+        self.spawn(async move { Input::SandboxExited(new.exit.await.ok()) });
+    }
+
+    /// The status with which a sandbox ends whose process has ended with `status`, and with it each container of the pod but
+    /// the root, which have no status of their own then.
+    pub(super) fn statuses_of_end(&mut self, status: Option<ExitStatus>) -> (u32, u32) {
+        // Whatever a sandbox makes of losing a process to the kernel, or of not getting one.
+        if self.has_run_out_of_processes() || self.has_run_out_of_memory() {
+            return (STATUS_KILLED, STATUS_KILLED);
+        }
+        let Some((status, sandbox)) = status.zip(self.sandbox.as_mut()) else {
+            return (STATUS_KILLED, STATUS_KILLED);
+        };
+        sandbox.crash = sandbox.crash(status);
+        match &sandbox.crash {
+            Some(crash) => {
+                let said = crash.said.as_deref().unwrap_or("nothing");
+                log::error!(pod = self.record.sandbox.as_str(); "the sandbox broke down ({status}), saying: {said}");
+                (crash.status, crash.status)
+            }
+            None => (exit_code(status), STATUS_KILLED),
+        }
     }
 }

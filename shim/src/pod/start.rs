@@ -139,7 +139,13 @@ impl Pod {
             (Some(status), _) => self.exited(id, status),
             (None, Some(sandbox)) if !is_root => {
                 let wait = wait_for_exit(sandbox.control.clone(), sandbox.process.clone(), id.clone());
-                self.spawn(wait);
+                let (outcomes, id) = (self.outcomes.clone(), id.clone());
+                tokio::spawn(async move {
+                    if let Some(status) = wait.await {
+                        // The pod is gone: nobody is left to tell.
+                        let _ = outcomes.send(Input::Exited(id, status));
+                    }
+                });
             }
             // The root container's end is the sandbox's, which is reaped.
             (None, _) => {}
@@ -229,23 +235,24 @@ async fn end_half_started(target: Target, id: ContainerId, limit: Duration) {
     }
 }
 
-/// Waits for a sub-container's end through the control socket; a connection that waits costs nothing.
-async fn wait_for_exit(control: ControlSocket, sandbox: Arc<PidFd>, id: ContainerId) -> Input {
+/// Waits for a sub-container's end through the control socket; a connection that waits costs nothing. `None` if that comes
+/// with the sandbox's own, which says how.
+async fn wait_for_exit(control: ControlSocket, sandbox: Arc<PidFd>, id: ContainerId) -> Option<u32> {
     loop {
         match control.wait(&id).await {
             Ok(status) => {
                 // With a shared PID namespace its children live on, and hold its streams open.
                 let limit = Duration::from_secs(1);
                 let _ = control.signal(&id, Signal::KILL.number(), SignalScope::All, limit).await;
-                return Input::Exited(id, exit_code(status));
+                return Some(exit_code(status));
             }
-            Err(_) if sandbox.has_ended() => return Input::Exited(id, STATUS_KILLED),
+            Err(_) if sandbox.has_ended() => return None,
             Err(error) if error.kind == Kind::SandboxGone => tokio::time::sleep(WAIT_AGAIN).await,
             Err(error) => {
                 log::error!(container = id.as_str(); "lost sight of the container, ending it: {error}");
                 let limit = Duration::from_secs(1);
                 let _ = control.signal(&id, Signal::KILL.number(), SignalScope::All, limit).await;
-                return Input::Exited(id, STATUS_KILLED);
+                return Some(STATUS_KILLED);
             }
         }
     }

@@ -44,7 +44,7 @@ impl OfSentry {
         Ok(Stats {
             cpu: Some(cpu),
             memory: Some(Memory { usage: usage.memory_bytes, ..self.memory() }),
-            pids: Some(Pids { current: usage.pids, limit: None }),
+            pids: Some(Pids { current: usage.pids, peak: None, limit: None }),
             ..self.of_nothing()
         })
     }

@@ -82,7 +82,7 @@ fn version_2_is_read_from_one_directory() {
         events: Some(MemoryEvents { low: 1, high: 2, oom: 4, oom_group_kill: 6 }),
     };
     assert_eq!(stats.memory, Some(memory));
-    assert_eq!(stats.pids, Some(Pids { current: 57, limit: Some(1024) }));
+    assert_eq!(stats.pids, Some(Pids { current: 57, peak: None, limit: Some(1024) }));
     let idle = DeviceIo { major: 7, ..DeviceIo::default() };
     let used = DeviceIo { major: 254, minor: 0, read_bytes: 8192, written_bytes: 4096, reads: 2, writes: 1 };
     let partial = DeviceIo { major: 259, read_bytes: 1, ..DeviceIo::default() };
@@ -102,7 +102,7 @@ fn max_is_no_limit_and_a_file_that_an_old_kernel_lacks_is_nothing() {
     let stats = read(&v2(root.path(), &files)).unwrap();
     let memory = Memory { usage: 4096, anon: 4096, ..Memory::default() };
     assert_eq!(stats.memory, Some(memory));
-    assert_eq!(stats.pids, Some(Pids { current: 1, limit: None }));
+    assert_eq!(stats.pids, Some(Pids { current: 1, peak: None, limit: None }));
     assert!(stats.io.is_empty());
 }
 
@@ -182,7 +182,7 @@ fn version_1_is_read_from_each_controllers_directory() {
         events: None,
     };
     assert_eq!(stats.memory, Some(memory));
-    assert_eq!(stats.pids, Some(Pids { current: 57, limit: None }));
+    assert_eq!(stats.pids, Some(Pids { current: 57, peak: None, limit: None }));
     let io = DeviceIo { major: 8, minor: 16, read_bytes: 8192, written_bytes: 4096, reads: 2, writes: 1 };
     assert_eq!(stats.io, [io]);
 }

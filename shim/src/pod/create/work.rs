@@ -14,6 +14,7 @@ use crate::{
     confine::mask,
     deadline_file::FirstReading,
     error::Error,
+    panic_log::PanicLog,
     pod::{Tools, container::Container, span::TELLING},
     process::{PidFd, ProcessName},
     rootfs::{self, RootfsMount},
@@ -97,16 +98,21 @@ async fn create_and_find(
         tools.cli.require_supported(tools.calls.probe).await?;
     }
     stdio.start_logger(&tools.logged(work.id.as_str()), &tools.reaper).await?;
+    let panic_log = work.is_root.then(|| make_panic_log(tools)).flatten();
     let call = CreateCall {
         container: &work.id,
         bundle: &work.bundle,
         stdio: work.is_root.then(|| stdio.guest()),
         console_socket: stdio.console_socket(),
         systemd_cgroup: work.cgroup.is_by_systemd(),
+        panic_log: panic_log.as_ref().map(PanicLog::path),
         limit: tools.calls.create,
     };
     tools.cli.create(call).await?;
     let mut created = find_created(tools, work)?;
+    if let Some(sandbox) = &mut created.sandbox {
+        sandbox.panic_log = panic_log;
+    }
     if work.is_root
         && let Some(console) = stdio.take_console()
     {
@@ -114,6 +120,12 @@ async fn create_and_find(
         created.streams = Some(console.attach(tools.calls.signal, |_| {}).await?);
     }
     Ok(created)
+}
+
+fn make_panic_log(tools: &Tools) -> Option<PanicLog> {
+    let made = PanicLog::make(&tools.dir.panic_log());
+    // Without it the sandbox runs as well, and doesn't say why it breaks down.
+    made.inspect_err(|error| log::warn!("cannot make the sandbox's panic log: {error}")).ok()
 }
 
 /// Masks what the image has at the paths to be masked, now that it is mounted.
@@ -149,6 +161,7 @@ fn find_created(tools: &Tools, work: &CreateWork) -> Result<Created, Error> {
             exit: tools.reaper.exit_of_adopted(state.sandbox_pid),
             control: ControlSocket::open(tools.cli.paths(), sandbox_id)?,
             cgroup,
+            panic_log: None,
         })
     } else {
         None

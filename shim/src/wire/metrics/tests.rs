@@ -27,7 +27,7 @@ fn stats(version: Version) -> Stats {
             swap: Some(Swap { usage: 18, limit: Some(19) }),
             events: Some(MemoryEvents { low: 20, high: 21, oom: 22, oom_group_kill: 23 }),
         }),
-        pids: Some(Pids { current: 31, limit: Some(512) }),
+        pids: Some(Pids { current: 31, peak: None, limit: Some(512) }),
         io: vec![DeviceIo { major: 8, minor: 16, read_bytes: 41, written_bytes: 42, reads: 43, writes: 44 }],
         network: vec![Interface {
             name: "eth0".to_owned(),
@@ -100,7 +100,7 @@ fn version_2_has_microseconds_and_its_own_names() {
 fn no_limit_is_what_containerds_own_shim_sends() {
     let unlimited = |version| {
         let mut stats = stats(version);
-        stats.pids = Some(Pids { current: 1, limit: None });
+        stats.pids = Some(Pids { current: 1, peak: None, limit: None });
         stats.memory = Some(Memory { swap: Some(Swap::default()), ..Memory::default() });
         stats
     };
