@@ -59,6 +59,8 @@ pub(crate) enum Error {
     Ledger(#[from] LedgerError),
     #[error("the watchdog doesn't answer within {limit:?}, and nothing runs without one")]
     NoWatchdog { limit: Duration },
+    #[error("{key} = {uid:?}: a pod's UID is letters, digits and '-'")]
+    BadPodUid { key: &'static str, uid: String },
     #[error("the ledger cannot be written within {limit:?}, and nothing runs without it")]
     SlowLedger { limit: Duration },
     #[error(transparent)]
@@ -130,6 +132,7 @@ impl Error {
             | Self::TerminalSize(_)
             | Self::Signal(_)
             | Self::Spec(_)
+            | Self::BadPodUid { .. }
             | Self::Annotation(_) => Code::InvalidArgument,
             Self::DeadlineFile(_) => Code::FailedPrecondition,
             Self::Refusal(Refusal::Malformed { .. }) => Code::InvalidArgument,

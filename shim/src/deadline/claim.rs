@@ -105,7 +105,8 @@ impl Span {
         let started = if self.waits { now } else { self.started.here()? };
         // A deadline that has passed is now, so that a grace follows it.
         let limit = claim.limit(started).max(now.since(started)).min(most);
-        let mut claimed = Self::new(started, limit, self.grace())?;
+        let claimed = if self.waits { Self::new(started, limit, self.grace()) } else { self.lasting(limit) };
+        let mut claimed = claimed?;
         claimed.is_final = self.is_final;
         claimed.claim = Some(claim.text.clone());
         Ok(Some(claimed))

@@ -27,6 +27,12 @@ impl Boottime {
         Self(self.0.saturating_add(later))
     }
 
+    /// `self` less `sooner`, or the boot where that was before it.
+    pub(crate) fn before(self, sooner: Duration) -> Self {
+        let sooner = u64::try_from(sooner.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(sooner))
+    }
+
     /// From `earlier` to `self`; zero if it isn't earlier.
     pub(crate) fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
@@ -102,6 +108,12 @@ impl Moment {
         let behind = Duration::from_millis(realtime.saturating_sub(self.realtime));
         let behind = u64::try_from(behind.as_nanos()).unwrap_or(u64::MAX);
         Ok(Boottime(now.after(ahead).0.saturating_sub(behind)))
+    }
+
+    /// The same as another boot's, which only the wall's clock tells of.
+    #[cfg(test)]
+    pub(crate) fn on_another_clock(self) -> Self {
+        Self { clock: ClockName { boot: "another".into(), ..self.clock }, boottime: Boottime(7), ..self }
     }
 
     /// By the wall's clock, for people and for what outlives a boot.

@@ -52,13 +52,25 @@ impl Span {
         Self { waits: true, ..self }
     }
 
-    /// The same with another limit, from the same beginning.
+    /// The same with another limit, from the same beginning. What this one has more or less is added to its end: after a
+    /// reboot the beginning is none on this process's clock.
     ///
     /// # Errors
     /// The kernel doesn't say which clock that is.
     pub(crate) fn lasting(&self, limit: Duration) -> io::Result<Self> {
-        let due = self.started.here()?.after(limit);
+        let (due, more) = (self.due.here()?, limit.saturating_sub(self.limit()));
+        let due = due.after(more).before(self.limit().saturating_sub(limit));
         Ok(Self { due: Moment::at(due)?, limit: millis(limit), ..self.clone() })
+    }
+
+    /// The same, with no more than all of its limit and `most` left from now on, whatever clock it was written by: the wall's
+    /// may be wrong after a reboot, and an entry may have been tampered with.
+    ///
+    /// # Errors
+    /// The kernel doesn't say which clock that is.
+    pub(crate) fn with_at_most(self, most: Duration) -> io::Result<Self> {
+        let latest = Boottime::now().after(self.limit().min(most));
+        Ok(if self.due.here()? > latest { Self { due: Moment::at(latest)?, ..self } } else { self })
     }
 
     /// How much time the pod has had from the beginning, or has been given.
@@ -87,4 +99,45 @@ impl Span {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    /// One that was written on another clock, by which it has so much left.
+    fn of_another_boot(limit: Duration, left: Duration) -> Span {
+        let span = Span::new(Boottime::now(), limit, Duration::ZERO).unwrap().into_final();
+        let due = Moment::at(Boottime::now().after(left)).unwrap();
+        let (started, due) = (span.started.on_another_clock(), due.on_another_clock());
+        Span { started, due, ..span }
+    }
+
+    fn left(span: &Span) -> Duration {
+        span.due.here().unwrap().since(Boottime::now())
+    }
+
+    #[test]
+    fn more_time_is_no_more_than_was_added_also_after_a_reboot() {
+        let span = of_another_boot(10 * HOUR, HOUR);
+        let longer = span.lasting(11 * HOUR).unwrap();
+        assert!(left(&longer) <= 2 * HOUR && left(&longer) > 2 * HOUR - HOUR / 60, "{longer:?}");
+        assert_eq!(longer.started, span.started);
+        let shorter = span.lasting(9 * HOUR).unwrap();
+        assert!(left(&shorter) < HOUR / 60);
+    }
+
+    #[test]
+    fn nobody_inherits_more_than_there_ever_was() {
+        // The wall's clock was right when it was written, and is years behind now.
+        for left_by_it in [1000 * HOUR, Duration::MAX] {
+            let span = of_another_boot(10 * HOUR, left_by_it);
+            assert!(left(&span.clone().with_at_most(24 * HOUR).unwrap()) <= 10 * HOUR);
+            assert!(left(&span.with_at_most(HOUR).unwrap()) <= HOUR);
+        }
+        let span = of_another_boot(10 * HOUR, HOUR / 2);
+        assert_eq!(span.clone().with_at_most(HOUR).unwrap(), span);
+    }
 }

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use runsc_bridge::{ContainerId, IdError, SandboxId};
 
-use crate::{confine::PodPlaces, ledger::PodName, termination};
+use crate::{confine::PodPlaces, error::Error, ledger::PodName, termination};
 
 const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
 const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
 const SANDBOX_UID: &str = "io.kubernetes.cri.sandbox-uid";
 const SANDBOX_NAME: &str = "io.kubernetes.cri.sandbox-name";
 const SANDBOX_NAMESPACE: &str = "io.kubernetes.cri.sandbox-namespace";
+
+/// Far more than a UID has, and less than a file's name can.
+const MOST_OF_A_UID: usize = 128;
 
 const TERMINATION_PLACE: &str = "io.kubernetes.container.terminationMessagePath";
 
@@ -92,15 +95,24 @@ pub(crate) fn termination_place(annotations: &BTreeMap<String, String>) -> Strin
 }
 
 /// The pod as Kubernetes names it; `None` for a container without one.
-pub(crate) fn pod_name(annotations: &BTreeMap<String, String>) -> Option<PodName> {
+///
+/// # Errors
+/// A UID that is none: the pod could not be remembered by it.
+pub(crate) fn pod_name(annotations: &BTreeMap<String, String>) -> Result<Option<PodName>, Error> {
     let of = |key: &str| annotations.get(key).cloned().unwrap_or_default();
-    let uid = Some(of(SANDBOX_UID)).filter(|uid| is_plain_name(uid))?;
-    Some(PodName { uid, namespace: of(SANDBOX_NAMESPACE), name: of(SANDBOX_NAME) })
+    let uid = of(SANDBOX_UID);
+    match uid.is_empty() {
+        true => Ok(None),
+        false if is_plain_name(&uid) => {
+            Ok(Some(PodName { uid, namespace: of(SANDBOX_NAMESPACE), name: of(SANDBOX_NAME) }))
+        }
+        false => Err(Error::BadPodUid { key: SANDBOX_UID, uid }),
+    }
 }
 
 /// A name that is one directory's, as a UID is.
 fn is_plain_name(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    (1..=MOST_OF_A_UID).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 #[cfg(test)]
@@ -121,6 +133,16 @@ mod tests {
             role("a", &[(SANDBOX_ID, "p"), (CONTAINER_TYPE, "container")]),
             Ok(Role::Workload { sandbox })
         );
+    }
+
+    #[test]
+    fn a_pod_has_a_uid_that_can_name_a_file_or_is_none() {
+        let named = |uid: &str| pod_name(&BTreeMap::from([(SANDBOX_UID.into(), uid.into())]));
+        assert_eq!(named("").unwrap(), None);
+        assert_eq!(named("0f5c2c7e-1111").unwrap().unwrap().uid, "0f5c2c7e-1111");
+        for uid in ["../x", "a.b", "a_b", "a b", &"a".repeat(129)] {
+            assert!(named(uid).unwrap_err().to_string().contains(SANDBOX_UID), "{uid}");
+        }
     }
 
     #[test]

@@ -114,6 +114,8 @@ pub(crate) struct Pod {
     claim: claim::PodClaim,
     /// Of what its containers see of its time.
     order: expose::Order,
+    /// Whether watchdog and ledger know the pod's time, without which nothing starts.
+    time_is_known: bool,
     /// Whether an extension is being written down.
     extending: bool,
     /// What the pod had used when its time was up.
@@ -156,6 +158,7 @@ impl Pod {
             clocks: Vec::new(),
             claim: claim::PodClaim::default(),
             order: expose::Order::default(),
+            time_is_known: false,
             extending: false,
             usage_at_the_end: None,
             ledger: None,

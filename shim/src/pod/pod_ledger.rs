@@ -33,6 +33,8 @@ pub(super) enum Change {
     Span(Span),
     Verdict(Verdict),
     EndedBy(Step),
+    /// Somebody was refused, and it is to be remembered from now on.
+    Refused,
 }
 
 struct Asked {
@@ -42,7 +44,7 @@ struct Asked {
 
 /// A pod's entry. What was asked for is written also after this is dropped, as long as the shim lives.
 pub(crate) struct PodLedger {
-    place: Place,
+    sandbox: String,
     changes: mpsc::UnboundedSender<Asked>,
     writer: JoinHandle<()>,
 }
@@ -65,9 +67,8 @@ impl Writing {
 impl PodLedger {
     pub(super) fn start(ledger: Ledger, pod: PodName, sandbox: String) -> Self {
         let (changes, inbox) = mpsc::unbounded_channel();
-        let place = Place { ledger, pod, sandbox };
-        let writer = tokio::spawn(write_all(place.clone(), inbox));
-        Self { place, changes, writer }
+        let place = Place { ledger, pod, sandbox: sandbox.clone() };
+        Self { sandbox, changes, writer: tokio::spawn(write_all(place, inbox)) }
     }
 
     /// Has it written. A failure is logged, whether or not somebody waits for it.
@@ -78,19 +79,15 @@ impl PodLedger {
         Writing(receiver)
     }
 
-    /// # Errors
-    /// The pod's time is up. It is remembered from now on.
-    pub(super) fn admit(&self) -> Result<(), LedgerError> {
-        self.place.ledger.admit(&self.place.pod.uid).map(drop)
-    }
-
-    /// Returns once all is written, or after `limit`.
-    pub(crate) async fn finish(self, limit: Duration) {
-        let Self { place, changes, writer } = self;
+    /// Returns once all is written, or after `limit`. Says whether it is.
+    pub(crate) async fn finish(self, limit: Duration) -> bool {
+        let Self { sandbox, changes, writer } = self;
         drop(changes);
-        if tokio::time::timeout(limit, writer).await.is_err() {
-            log::error!(pod = place.sandbox.as_str(); "its ledger entry could not be finished within {limit:?}");
+        let is_written = tokio::time::timeout(limit, writer).await.is_ok();
+        if !is_written {
+            log::error!(pod = sandbox.as_str(); "its ledger entry could not be finished within {limit:?}");
         }
+        is_written
     }
 }
 
@@ -100,6 +97,11 @@ impl Place {
             Change::Span(span) => self.ledger.write_span(&self.pod, &self.sandbox, &span),
             Change::Verdict(verdict) => self.ledger.write_verdict(&self.pod, &self.sandbox, verdict),
             Change::EndedBy(step) => self.ledger.write_end(&self.pod.uid, step),
+            Change::Refused => {
+                // It says so again, which is what was said already.
+                let _ = self.ledger.admit(&self.pod.uid);
+                Ok(())
+            }
         }
     }
 }

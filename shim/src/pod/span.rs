@@ -11,7 +11,7 @@ use super::{
 use crate::{
     deadline::{clock::Boottime, span::Span},
     error::Error,
-    ledger::Ledger,
+    ledger::{Ledger, LedgerError},
     watchdog::Known,
 };
 
@@ -54,13 +54,15 @@ impl Pod {
     /// # Errors
     /// Its time is up.
     pub(super) fn take_up(&mut self, annotations: &BTreeMap<String, String>) -> Result<(), Error> {
-        let Some(pod) = group::pod_name(annotations) else { return Ok(()) };
+        let Some(pod) = group::pod_name(annotations)? else { return Ok(()) };
         let state = &self.record.policy.state;
         let ledger = Ledger::at(&state.ledger, state.retention);
         let inherited = ledger.admit(&pod.uid)?;
         if let Some(inherited) = inherited {
             // Whether or not the one before was seen to start: it may have run.
-            self.record.span = Some(inherited.into_final());
+            let most = self.record.policy.timeout.max;
+            let inherited = inherited.into_final().with_at_most(most);
+            self.record.span = Some(inherited.map_err(Error::system(READING))?);
         }
         self.record.pod = Some(pod.clone());
         let sandbox = self.record.sandbox.to_string();
@@ -74,8 +76,11 @@ impl Pod {
         if !self.deadline.has_expired() && !self.record.expired {
             return Ok(());
         }
-        // Also so that it is remembered from this refusal on.
-        self.ledger.as_ref().map_or(Ok(()), PodLedger::admit)?;
+        // It is remembered from this refusal on.
+        self.note(Change::Refused);
+        if let (Some(pod), Some(verdict)) = (&self.record.pod, &self.record.verdict) {
+            return Err(LedgerError::Expired { uid: pod.uid.clone(), verdict: verdict.clone() }.into());
+        }
         let limit = curfew_config::units::format_duration(self.deadline.limit());
         Err(Error::Expired { pod: self.record.sandbox.to_string(), limit })
     }
@@ -86,7 +91,7 @@ impl Pod {
     /// # Errors
     /// It cannot be written down.
     pub(super) fn plan_span(&mut self) -> Result<Option<Provisional>, Error> {
-        if self.deadline.is_armed() {
+        if self.deadline.is_armed() && self.time_is_known {
             return Ok(None);
         }
         let span = match &self.record.span {

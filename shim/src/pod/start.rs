@@ -28,10 +28,19 @@ const WAIT_AGAIN: Duration = Duration::from_millis(20);
 
 /// What came of `runsc start`.
 pub(super) struct Started {
+    /// Whether runsc was called, which watchdog and ledger must have known of before.
+    is_begun: bool,
     gofer: Option<Gofer>,
     /// The copies to and from a sub-container's terminal.
     streams: Option<ExecStreams>,
     result: Result<(), Error>,
+}
+
+impl Started {
+    /// Of a container that wasn't begun with.
+    fn never(error: Error) -> Self {
+        Self { is_begun: false, gofer: None, streams: None, result: Err(error) }
+    }
 }
 
 /// A start that may begin.
@@ -60,12 +69,8 @@ impl Pod {
                         Ok(None) => Ok(()),
                         Err(error) => Err(error),
                     };
-                    if known.is_err() {
-                        return Input::Started(
-                            id,
-                            stdio,
-                            Started { gofer: None, streams: None, result: known },
-                        );
+                    if let Err(error) = known {
+                        return Input::Started(id, stdio, Started::never(error));
                     }
                     let mut started = if is_root {
                         start_root(&tools, &id, restore_from.as_deref()).await
@@ -106,9 +111,10 @@ impl Pod {
         if let Some(streams) = started.streams {
             container.keep_streams(streams);
         }
+        self.time_is_known |= started.is_begun && container.role.is_workload();
         let trigger = if started.result.is_ok() { Trigger::StartSucceeded } else { Trigger::StartFailed };
         match (container.init.transition(trigger), started.result) {
-            (Ok(Effect::EndFailedStart), Err(error)) => self.end_failed_start(id, error),
+            (Ok(Effect::EndFailedStart), Err(error)) => self.end_failed_start(id, started.is_begun, error),
             (Ok(_), _) => self.announce_started(id),
             (Err(error), _) => log::error!(container = id.as_str(); "{error}"),
         }
@@ -153,11 +159,13 @@ impl Pod {
     }
 
     /// A program that never ran has no start and no exit event, but whoever waits is told.
-    fn end_failed_start(&mut self, id: &ContainerId, error: Error) {
+    fn end_failed_start(&mut self, id: &ContainerId, is_begun: bool, error: Error) {
         log::warn!(container = id.as_str(); "start failed: {error}");
         let status = failed_start_status(&error, STATUS_START_FAILED);
-        // A runsc that was killed at its limit may have started the program already.
-        self.arm_time_limit();
+        if is_begun {
+            // A runsc that was killed at its limit may have started the program already.
+            self.arm_time_limit();
+        }
         let Some(container) = self.containers.get_mut(id) else { return };
         let status = container.init.held_exit.take().unwrap_or(status);
         container.init.set_exit(Exit::now(status));
@@ -184,7 +192,7 @@ async fn start_root(tools: &Tools, id: &ContainerId, restore_from: Option<&Path>
     };
     let result = result.map_err(Error::from);
     // It has had its gofer and its terminal since Create.
-    Started { gofer: None, streams: None, result }
+    Started { is_begun: true, gofer: None, streams: None, result }
 }
 
 /// Limits the processes of a container that has just started: its cgroup in the sandbox is there from then on. One that
@@ -220,7 +228,7 @@ async fn start_sub_container(
             Err(error) => result = Err(error.into()),
         }
     }
-    Started { gofer: find_gofer(tools, id), streams, result }
+    Started { is_begun: true, gofer: find_gofer(tools, id), streams, result }
 }
 
 /// Ends what a failed start may have started. A sandbox that doesn't even say that there is nothing goes as a whole: a
