@@ -61,15 +61,23 @@ fn a_watchdog_that_does_not_answer_is_replaced(h: &Harness) {
     let [stopped] = watchdogs(h).try_into().unwrap();
     stopped.signal(Signal::SIGSTOP);
     // Of whose gofer it is told.
+    let shim = shim(h);
     let another = h.start(Spec::sleeper().id("another").container_of("pause", pod.pause.pid()));
     assert!(poll(PATIENCE, || (!stopped.is_alive()).then_some(())).is_some(), "nobody has noticed");
     let new = poll(PATIENCE, || watchdogs(h).into_iter().find(|found| found.pid != stopped.pid));
     let new = new.expect("another watchdog");
-    // It knows what the one before did.
-    shim(h).signal(Signal::SIGKILL);
+    // It knows what the one before did, with nobody else there to end anything.
+    let sandbox = of_test(h.containerd.namespace(), h.containerd.pid());
+    let sandbox: Vec<_> =
+        sandbox.into_iter().filter(|process| process.command.starts_with("runsc-")).collect();
+    assert!(sandbox.len() >= 3, "{sandbox:#?}");
+    h.containerd.kill9();
+    shim.signal(Signal::SIGKILL);
+    let gone = poll(PATIENCE, || sandbox.iter().all(|process| !process.is_alive()).then_some(()));
+    assert!(gone.is_some() && !new.is_alive(), "{sandbox:#?}");
+    h.containerd.restart();
     is_forgotten(h, &pod);
     another.container().delete().unwrap();
-    assert!(!new.is_alive());
 }
 
 fn a_container_that_ended_before_its_shim_keeps_its_exit(h: &Harness) {

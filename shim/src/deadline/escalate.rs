@@ -11,6 +11,9 @@ use crate::{cgroup::Cgroup, command::Signal, process::PidFd};
 const SOCKET_LIMIT: Duration = Duration::from_millis(200);
 /// How long a killed process may take to be gone before the next step.
 const STEP: Duration = Duration::from_millis(20);
+/// Between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+const AT_LEISURE: Duration = Duration::from_millis(100);
 /// A process in uninterruptible sleep is killed again, this often.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -64,18 +67,20 @@ impl Target {
             return Step::Workload;
         }
         let _ = self.control.signal(&self.root, Signal::KILL.number(), SignalScope::All, SOCKET_LIMIT).await;
-        if self.is_gone_within(STEP).await {
+        if self.is_gone_within(STEP, LOOK_AGAIN).await {
             return Step::Socket;
         }
         self.kill_processes();
-        if self.is_gone_within(STEP).await {
+        if self.is_gone_within(STEP, LOOK_AGAIN).await {
             return Step::Process;
         }
         let mut announced = false;
         loop {
             self.kill_processes();
             self.cgroup.kill();
-            if self.is_gone_within(AGAIN).await {
+            // What survives the first second may take long, and is looked at in peace.
+            let pause = if announced { AT_LEISURE } else { LOOK_AGAIN };
+            if self.is_gone_within(AGAIN, pause).await {
                 return Step::Cgroup;
             }
             if !announced {
@@ -95,10 +100,10 @@ impl Target {
         self.sandbox.has_ended() && self.gofers.iter().all(|g| g.has_ended()) && !self.cgroup.is_populated()
     }
 
-    async fn is_gone_within(&self, limit: Duration) -> bool {
+    async fn is_gone_within(&self, limit: Duration, pause: Duration) -> bool {
         let gone = async {
             while !self.is_gone() {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+                tokio::time::sleep(pause).await;
             }
         };
         tokio::time::timeout(limit, gone).await.is_ok()

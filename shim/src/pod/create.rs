@@ -20,6 +20,7 @@ use crate::{
     cgroup::Cgroup,
     command::{Create, Reply},
     confine::{Subject, confine, hold_below_pod, resize_shm, shared_shm, unexpose},
+    deadline::clock::Boottime,
     error::Error,
     events::Event,
     lifecycle::{Effect, Trigger},
@@ -53,12 +54,16 @@ impl Pod {
                 let _ = responder.send(Err(error));
             }
             Ok((mut stdio, masked)) => {
+                let longest = self.tools.calls.create + self.record.policy.timeout.startup;
                 if let Some(container) = self.containers.get_mut(&id) {
                     container.init.waiting.push(responder);
                     let work = CreateWork::of(container, masked, &self.record.policy.state.dir);
                     let (tools, read) = (self.tools.clone(), self.claim.first_reading(&id));
-                    let watched =
-                        container.role.is_root().then(|| self.watchdog.guard(container.cgroup.clone()));
+                    let watched = container.role.is_root().then(|| {
+                        // Also one that is never finished.
+                        drop(self.watchdog.over_at(Boottime::now().after(longest)));
+                        self.watchdog.guard(container.cgroup.clone())
+                    });
                     self.spawn(async move {
                         let result = run_create(&tools, &work, Before { watched, read }, &mut stdio).await;
                         Input::Created(id, stdio, result)

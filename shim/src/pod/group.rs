@@ -112,7 +112,8 @@ pub(crate) fn pod_name(annotations: &BTreeMap<String, String>) -> Result<Option<
 
 /// A name that is one directory's, as a UID is.
 fn is_plain_name(name: &str) -> bool {
-    (1..=MOST_OF_A_UID).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    (1..=MOST_OF_A_UID).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use runsc_bridge::SignalScope;
 use super::{Input, Pod, Stage, pod_ledger::Change};
 use crate::{
     command::Signal,
-    deadline::escalate::Step,
+    deadline::{clock::Boottime, escalate::Step},
     error::Error,
     ledger::{Reason, Verdict},
     lifecycle::Phase,
@@ -58,7 +58,9 @@ impl Pod {
             return;
         }
         self.end_reason = reason;
-        self.deadline.expire(self.record.pod_policy.as_ref().map_or(Duration::ZERO, |policy| policy.grace));
+        let grace = self.record.pod_policy.as_ref().map_or(Duration::ZERO, |policy| policy.grace);
+        drop(self.watchdog.over_at(Boottime::now().after(grace)));
+        self.deadline.expire(grace);
         self.enter(Stage::Armed);
     }
 

@@ -130,6 +130,18 @@ impl Keeper {
             let late = self.waiting.front().map(|unanswered| unanswered.told + UNRESPONSIVE);
             let next = late.unwrap_or_else(|| Instant::now() + PING);
             tokio::select! {
+                // After a pause of the whole machine the answer may be there, and late is what there is none to.
+                biased;
+                answer = link.answer() => match answer {
+                    Some(ENDED) => {
+                        log::error!(pod = self.pod.id.as_str(); "the watchdog has ended the sandbox, which was overdue");
+                        if self.ask(link, Message::Ping, None, None).is_err() {
+                            return false;
+                        }
+                    }
+                    Some(number) => self.answered(number),
+                    None => return false,
+                },
                 telling = inbox.recv() => {
                     // The pod is dropped without a word: the watchdog takes that for the shim's death.
                     let Some(Telling { message, process, known }) = telling else { return true };
@@ -142,16 +154,6 @@ impl Keeper {
                         return false;
                     }
                 }
-                answer = link.answer() => match answer {
-                    Some(ENDED) => {
-                        log::error!(pod = self.pod.id.as_str(); "the watchdog has ended the sandbox, which was overdue");
-                        if self.ask(link, Message::Ping, None, None).is_err() {
-                            return false;
-                        }
-                    }
-                    Some(number) => self.answered(number),
-                    None => return false,
-                },
                 () = tokio::time::sleep_until(next) => {
                     if late.is_some() || self.ask(link, Message::Ping, None, None).is_err() {
                         return false;

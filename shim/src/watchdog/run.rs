@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use nix::{
+    errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::signal::{SigSet, Signal},
 };
@@ -28,6 +29,10 @@ use crate::{
 
 /// Between two looks at what has just been killed.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
+/// Then it is killed once more, this often.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How often to look whether the cgroup of a sandbox that has ended is empty.
+const LAST_LOOKS: u32 = 100;
 /// How often to look before whatever survives is left to the timer, and after how many looks to kill again.
 const LOOKS: u32 = 1000;
 const KILL_EVERY: u32 = 20;
@@ -44,6 +49,11 @@ struct Charge {
 }
 
 impl Charge {
+    /// Whether there is nothing to be killed, nor will be.
+    fn is_nothing(&self) -> bool {
+        self.processes.is_empty() && self.cgroup == Cgroup::default()
+    }
+
     fn is_gone(&self) -> bool {
         self.processes.iter().all(PidFd::has_ended) && !self.cgroup.is_populated()
     }
@@ -107,11 +117,17 @@ impl Watch {
     /// Waits for the next event and acts on it. Says whether there is nothing left to do.
     fn step(&mut self) -> anyhow::Result<bool> {
         let shim = self.shim.as_ref().map(AsFd::as_fd);
-        // Without a shim nobody else sees the sandbox end.
-        let held = self.charge.processes.iter().filter(|process| shim.is_none() && !process.has_ended());
+        let held = self.charge.processes.iter().filter(|process| !process.has_ended());
         let sources = [Some(self.timer.as_fd()), shim].into_iter().flatten().chain(held.map(AsFd::as_fd));
         let mut watched: Vec<PollFd<'_>> = sources.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-        poll(&mut watched, PollTimeout::NONE)?;
+        if let Err(error) = poll(&mut watched, PollTimeout::NONE)
+            && error != Errno::EINTR
+        {
+            // Blind it cannot watch, and must not leave the sandbox alone.
+            drop(watched);
+            self.end();
+            return Err(error.into());
+        }
         let ready: Vec<bool> = watched.iter().map(|fd| fd.any().unwrap_or(false)).collect();
         let is_time = ready.first() == Some(&true);
         let shim_is_ready = shim.is_some() && ready.get(1) == Some(&true);
@@ -121,7 +137,26 @@ impl Watch {
         if is_time && timer::has_fired(&self.timer) {
             self.time_is_up()?;
         }
+        self.rest_if_ended();
         Ok(self.shim.is_none() && self.charge.is_gone())
+    }
+
+    /// Lets go of a sandbox that has ended: its cgroup's name may become somebody else's.
+    fn rest_if_ended(&mut self) {
+        let has_ended =
+            |charge: &Charge| !charge.processes.is_empty() && charge.processes.iter().all(PidFd::has_ended);
+        if self.asked || !has_ended(&self.charge) {
+            return;
+        }
+        for _ in 0..LAST_LOOKS {
+            if self.charge.is_gone() {
+                self.charge = Charge { hold: self.charge.hold, ..Charge::default() };
+                // Unsetting a valid timer cannot fail.
+                let _ = timer::set(&self.timer, None);
+                return;
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
     }
 
     /// Takes what the shim says. Says whether the pod has ended in order.
@@ -178,6 +213,9 @@ impl Watch {
 
     /// The shim should have ended the sandbox by now, or should have said that it lives.
     fn time_is_up(&mut self) -> io::Result<()> {
+        if self.charge.is_nothing() {
+            return Ok(());
+        }
         let shim_may_be_well = !std::mem::take(&mut self.asked);
         if shim_may_be_well {
             self.end();
@@ -202,8 +240,8 @@ impl Watch {
             let _ = end.write(&self.dir.itself);
         }
         if !self.is_killed() {
-            // At once: the second has passed already.
-            let _ = timer::set(&self.timer, Some(Boottime::now()));
+            // Whatever survives that, in uninterruptible sleep perhaps, takes its time.
+            let _ = timer::set(&self.timer, Some(Boottime::now().after(AGAIN)));
         }
     }
 
