@@ -145,6 +145,26 @@ fn a_container_with_something_of_its_own_in_that_place_is_refused() {
 }
 
 #[test]
+fn a_restored_container_reads_the_deadline_that_it_has_now() {
+    with_exposed(|h| {
+        let spec = |timeout| Spec::sleeper().annotation("curfew.dev/timeout", timeout);
+        let task = h.start(spec("10m"));
+        left(&task);
+        h.curfewctl(&["extend", task.id(), "20m"]).unwrap();
+        left(&task);
+        let checkpoint = task.checkpoint(true).unwrap();
+        task.wait().unwrap();
+        task.delete().unwrap();
+        let restored = h.container(&spec("5m")).create_from(checkpoint).unwrap();
+        restored.start().unwrap();
+        assert!((280..=300).contains(&left(&restored)));
+        h.curfewctl(&["extend", restored.id(), "5m"]).unwrap();
+        assert!((580..=600).contains(&left(&restored)));
+        restored.end().unwrap();
+    });
+}
+
+#[test]
 fn without_the_option_there_is_nothing() {
     with(Runtime::Curfew, |h| {
         let task = h.start(Spec::sleeper());
