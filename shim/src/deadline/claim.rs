@@ -215,6 +215,19 @@ mod tests {
     }
 
     #[test]
+    fn a_time_that_an_earlier_version_wrote_down_waits_for_nothing() {
+        let span = Span::new(Boottime::now(), HOUR, MINUTE).unwrap();
+        let mut written = serde_json::to_value(&span).unwrap();
+        for new in ["waits", "claim"] {
+            assert!(written.as_object_mut().unwrap().remove(new).is_some());
+        }
+        assert_eq!(serde_json::from_value::<Span>(written).unwrap(), span);
+        let waiting = span.that_waits();
+        let written = serde_json::to_value(&waiting).unwrap();
+        assert_eq!(serde_json::from_value::<Span>(written).unwrap(), waiting);
+    }
+
+    #[test]
     fn a_time_that_has_passed_is_now() {
         let (span, now) = waiting(MINUTE);
         let over = span.claimed(&claim("2001-01-01T00:00:00Z"), now, HOUR).unwrap().unwrap();

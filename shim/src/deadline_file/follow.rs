@@ -105,10 +105,10 @@ async fn changed(changes: Option<&Watched>) {
     while !has_changed {
         let Ok(mut ready) = changes.readable().await else { return std::future::pending().await };
         // All that has happened so far is one change.
-        while ready
-            .try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut [0u8; 4096])?))
-            .is_ok_and(|read| read.is_ok())
-        {
+        while let Ok(read) = ready.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut [0u8; 4096])?)) {
+            if read.is_err() {
+                return std::future::pending().await;
+            }
             has_changed = true;
         }
     }
