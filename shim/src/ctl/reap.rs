@@ -2,9 +2,9 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -21,6 +21,8 @@ use crate::{
 
 /// A cgroup so young may be one that a runsc is about to enter, of a state directory that isn't looked at.
 const YOUNG: Duration = Duration::from_secs(60);
+/// How long what has been killed may take to be gone.
+const GOING: Duration = Duration::from_secs(2);
 
 /// Something that nobody looks after any more.
 enum Stray {
@@ -49,12 +51,40 @@ impl Stray {
             Self::Sandbox(dir) => clean(dir),
             Self::Process { name, .. } => {
                 // One that has ended is what is wanted.
-                name.open().iter().for_each(crate::process::PidFd::kill);
-                Ok(())
+                let Some(process) = name.open() else { return Ok(()) };
+                process.kill();
+                match within(GOING, || process.has_ended().then_some(())) {
+                    Some(()) => Ok(()),
+                    None => Err("it survives SIGKILL".into()),
+                }
             }
-            Self::Cgroup(directory) => fs::remove_dir(directory).map_err(|error| error.to_string()),
+            Self::Cgroup(directory) => {
+                // Children of a sandbox end a moment after it.
+                let removed = || match fs::remove_dir(directory) {
+                    Err(error) if error.kind() == io::ErrorKind::ResourceBusy => None,
+                    result => Some(result),
+                };
+                let removed = within(GOING, removed).unwrap_or_else(|| fs::remove_dir(directory));
+                if let Some(parent) = directory.parent() {
+                    // Still in use by other sandboxes, most of the time.
+                    let _ = fs::remove_dir(parent);
+                }
+                removed.map_err(|error| error.to_string())
+            }
             Self::Mount(point) => rootfs::unmount_all(point).map_err(|error| error.to_string()),
         }
+    }
+}
+
+/// Looks again and again until there is an answer, or until `limit` is over.
+fn within<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let until = Instant::now() + limit;
+    loop {
+        let found = look();
+        if found.is_some() || Instant::now() >= until {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
