@@ -36,6 +36,7 @@ pub mod cgroup;
 pub mod checkpoint;
 pub mod container;
 pub mod containerd;
+pub mod ctl;
 pub mod events;
 pub mod exec;
 pub mod image;
