@@ -29,6 +29,9 @@ use runsc_bridge::{ContainerId, SandboxId, SandboxPaths};
 pub(crate) use self::lock::Lock;
 use crate::cgroup::OWN_PARENT;
 
+/// How often the removal of a directory is tried in which something appears meanwhile.
+const REMOVALS: u32 = 3;
+
 /// The path of a sandbox's directory and of what is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SandboxDir(PathBuf);
@@ -178,7 +181,10 @@ impl SandboxDir {
         match fs::rename(&self.0, &aside) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(e) => Err(e),
-            Ok(()) => fs::remove_dir_all(&aside),
+            // A dying watchdog may leave its note there meanwhile.
+            Ok(()) => (1..REMOVALS)
+                .find_map(|_| fs::remove_dir_all(&aside).ok())
+                .map_or_else(|| fs::remove_dir_all(&aside), Ok),
         }
     }
 }

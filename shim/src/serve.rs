@@ -27,6 +27,8 @@ use crate::{
 const LAST_EVENTS: Duration = Duration::from_secs(2);
 /// How long the disk may take to accept the pod's last entries.
 const LAST_ENTRIES: Duration = Duration::from_secs(2);
+/// How long what blocks may take to end with the shim.
+const LAST_CALLS: Duration = Duration::from_secs(2);
 /// So many can hang, as with output to a file on a server that is gone, before mounts wait for them.
 const MOST_BLOCKING_THREADS: usize = 8;
 /// How long a thread for what blocks waits for the next call.
@@ -63,6 +65,8 @@ pub(crate) fn serve(inherited: Inherited) -> anyhow::Result<()> {
         .thread_keep_alive(BLOCKING_THREAD)
         .build()?;
     let result = runtime.block_on(serve_pod(inherited, record));
+    // A thread that waits for a disk or a file server that hangs mustn't keep the shim.
+    runtime.shutdown_timeout(LAST_CALLS);
     if let Err(error) = &result {
         log::error!("the shim ends: {error:#}");
     }
@@ -110,11 +114,13 @@ async fn serve_pod(inherited: Inherited, record: SandboxRecord) -> anyhow::Resul
 
     let ended = pod.run().await;
     ended.watchdog.release().await;
-    if let Some(entry) = ended.ledger {
-        entry.finish(LAST_ENTRIES).await;
-    }
-    // First the directory: a new sandbox of the same name must not find this shim.
-    if let Err(error) = dir.remove() {
+    let is_remembered = match ended.ledger {
+        Some(entry) => entry.finish(LAST_ENTRIES).await,
+        None => true,
+    };
+    // First the directory: a new sandbox of the same name must not find this shim. What the ledger doesn't know yet is in
+    // the record, for whoever cleans up.
+    if is_remembered && let Err(error) = dir.remove() {
         log::error!("cannot remove {}: {error}", dir.path().display());
     }
     events.flush(LAST_EVENTS).await;

@@ -14,13 +14,14 @@ use anyhow::{Context, bail};
 
 use crate::{
     args::Args,
-    deadline::{escalate::Step, span::Span},
+    deadline::{clock::Boottime, escalate::Step, span::Span},
     ledger::{Ledger, LedgerError, Reason, Verdict},
     pod::message::message,
     process::{Exit, PidFd, STATUS_KILLED, STATUS_TIMED_OUT},
     record::{BundleNote, ContainerRecord, SandboxRecord},
     rootfs,
     sandbox_dir::{Lock, SandboxDir},
+    stats,
     termination::{Cause, Usage},
     watchdog::SandboxEnd,
     wire::bootstrap::delete_reply,
@@ -93,67 +94,102 @@ pub(crate) fn clean_pod(dir: &SandboxDir) -> anyhow::Result<(u32, Exit)> {
         Err(error) => return Err(error).context("reading the sandbox record"),
     };
     let pid = record.process.map_or(0, |name| name.pid.unsigned_abs());
-    let by_watchdog = SandboxEnd::read(dir);
-    let exit = exit_of(&record, by_watchdog);
+    let ended = Ended::of(&record, SandboxEnd::read(dir));
+    // While there is a cgroup that says so.
+    let usage = stats::read(&record.cgroup).as_ref().map(Usage::of).unwrap_or_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let mut left = Vec::new();
-    if !runtime.block_on(end_processes(&record)) {
-        left.push("its processes survive SIGKILL".to_owned());
-    }
+    let were_ended = runtime.block_on(end_processes(&record));
     // A runsc that dies with the shim may join it until it has.
     if let Err(error) = runtime.block_on(record.cgroup.end(REMOVING)) {
         left.push(error.to_string());
     }
-    let of_time = record.verdict.as_ref().map_or(Reason::DeadlineExceeded, |verdict| verdict.reason);
-    let reason = if exit.status == STATUS_TIMED_OUT { of_time } else { Reason::ShimLost };
+    if !were_ended && !have_ended(&record) {
+        left.push("its processes survive SIGKILL".to_owned());
+    }
     for container in record.containers.values() {
         if let Some(file) = container.termination_log.as_ref().filter(|_| container.exit.is_none()) {
             // Best effort: the answer and the cleaning count.
-            let limit = record.span.as_ref().map(Span::limit).unwrap_or_default();
-            let cause = Cause::Ended { reason, limit };
-            let _ = message(cause, record.span.as_ref(), Usage::default()).write(file);
+            let cause = Cause::Ended { reason: ended.reason, limit: ended.limit };
+            let _ = message(cause, record.span.as_ref(), ended.boottime, usage.clone()).write(file);
         }
         runtime.block_on(clean_container(container, &mut left));
         // A bundle that is gone needs no note.
-        let exit = container.exit.unwrap_or(exit);
+        let exit = container.exit.unwrap_or(ended.exit);
         let _ = BundleNote { sandbox_dir: dir.path().to_owned(), exit: Some(exit) }.write(&container.bundle);
-    }
-    let step = if by_watchdog.is_some() { Step::Watchdog } else { Step::Delete };
-    if let Err(error) = note_verdict(&record, exit, step) {
-        left.push(error.to_string());
     }
     if !left.is_empty() {
         bail!("sandbox {} is not clean: {}", record.sandbox, left.join("; "));
     }
-    dir.remove().context("removing the sandbox's directory")?;
-    Ok((pid, exit))
+    match note_verdict(&record, &ended) {
+        Ok(()) => dir.remove().context("removing the sandbox's directory")?,
+        // Nothing of it runs, which is answered. By what stays a later call tells the ledger, and until then the deadline
+        // that was written before the workload ran does.
+        Err(error) => complain(&format!("{error}; {} stays", dir.path().display())),
+    }
+    Ok((pid, ended.exit))
 }
 
 /// How a pod ends that its shim doesn't: with its time, or with the shim.
-fn exit_of(record: &SandboxRecord, by_watchdog: Option<SandboxEnd>) -> Exit {
-    let at = by_watchdog.map_or_else(SystemTime::now, |end| end.at);
-    let was_over = record.span.as_ref().is_some_and(|span| span.due.on_the_wall() <= at);
-    let is_expired = record.expired || was_over || by_watchdog.is_some_and(|end| end.expired);
-    Exit { status: if is_expired { STATUS_TIMED_OUT } else { STATUS_KILLED }, at }
+struct Ended {
+    exit: Exit,
+    boottime: Boottime,
+    reason: Reason,
+    /// What it was allowed of what it is ended for.
+    limit: Duration,
+    by: Step,
+}
+
+impl Ended {
+    fn of(record: &SandboxRecord, by_watchdog: Option<SandboxEnd>) -> Self {
+        let at = by_watchdog.map_or_else(SystemTime::now, |end| end.at);
+        let boottime = by_watchdog.map_or_else(Boottime::now, |end| end.boottime);
+        let due = record.span.as_ref().and_then(|span| span.due.here().ok());
+        let was_over = due.is_some_and(|due| due <= boottime);
+        let is_expired = record.expired || was_over || by_watchdog.is_some_and(|end| end.expired);
+        let (reason, limit) = match (&record.verdict, &record.span) {
+            _ if !is_expired => (Reason::ShimLost, record.span.as_ref().map(Span::limit).unwrap_or_default()),
+            (Some(verdict), _) => (verdict.reason, verdict.limit()),
+            (None, Some(span)) => (Reason::DeadlineExceeded, span.limit()),
+            (None, None) => (Reason::StartupTimeout, record.policy.timeout.startup),
+        };
+        let exit = Exit { status: if is_expired { STATUS_TIMED_OUT } else { STATUS_KILLED }, at };
+        let by = if by_watchdog.is_some() { Step::Watchdog } else { Step::Delete };
+        Self { exit, boottime, reason, limit, by }
+    }
 }
 
 /// Has the ledger know that the pod's time was up: its shim may not have come to it.
-fn note_verdict(record: &SandboxRecord, exit: Exit, step: Step) -> Result<(), LedgerError> {
-    let Some(pod) = record.pod.as_ref().filter(|_| exit.status == STATUS_TIMED_OUT) else { return Ok(()) };
-    let limit = record.span.as_ref().map(Span::limit).unwrap_or_default();
-    let verdict = record.verdict.clone().unwrap_or_else(|| Verdict::now(Reason::DeadlineExceeded, limit));
+fn note_verdict(record: &SandboxRecord, ended: &Ended) -> Result<(), LedgerError> {
+    let Some(pod) = record.pod.as_ref().filter(|_| ended.exit.status == STATUS_TIMED_OUT) else {
+        return Ok(());
+    };
+    let verdict = record.verdict.clone().unwrap_or_else(|| Verdict::now(ended.reason, ended.limit));
     let state = &record.policy.state;
     let ledger = Ledger::at(&state.ledger, state.retention);
-    ledger.write_verdict(pod, record.sandbox.as_str(), verdict)?;
-    ledger.write_end(&pod.uid, step)
+    ledger.write_verdict_and_end(pod, record.sandbox.as_str(), verdict, Some(ended.by))
+}
+
+fn complain(line: &str) {
+    // Nobody is left to tell if that fails.
+    let _ = writeln!(io::stderr().lock(), "curfew: {line}");
+}
+
+fn processes_of(record: &SandboxRecord) -> Vec<PidFd> {
+    let gofers = record.containers.values().filter_map(|container| container.gofer);
+    record.process.into_iter().chain(gofers).filter_map(|name| name.open()).collect()
+}
+
+fn have_ended(record: &SandboxRecord) -> bool {
+    processes_of(record).iter().all(PidFd::has_ended) && !record.cgroup.is_populated()
 }
 
 /// Kills all processes of the pod and waits for them. Says whether they have ended.
 async fn end_processes(record: &SandboxRecord) -> bool {
-    let gofers = record.containers.values().filter_map(|container| container.gofer);
-    let processes: Vec<PidFd> =
-        record.process.into_iter().chain(gofers).filter_map(|name| name.open()).collect();
+    let processes = processes_of(record);
     processes.iter().for_each(PidFd::kill);
+    // What is frozen there dies once it is thawed.
+    record.cgroup.kill();
     let ending = async {
         for process in &processes {
             process.ended_within(KILLING).await;

@@ -8,7 +8,11 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::LedgerError;
-use crate::deadline::{clock::unix_millis, escalate::Step, span::Span};
+use crate::deadline::{
+    clock::{Boottime, Moment, unix_millis},
+    escalate::Step,
+    span::Span,
+};
 
 /// The last second that has a date of four digits, in milliseconds since 1970.
 const LAST_DATE: u64 = 253_402_300_799_000;
@@ -77,6 +81,13 @@ impl Verdict {
     }
 }
 
+impl Verdict {
+    /// What it was allowed.
+    pub(crate) fn limit(&self) -> Duration {
+        Duration::from_millis(self.limit)
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(self.at.min(LAST_DATE));
@@ -99,6 +110,9 @@ pub(crate) struct Entry {
     /// What ended its last sandbox, once its time was up.
     #[serde(default)]
     pub(crate) ended_by: Option<Step>,
+    /// When this was written.
+    #[serde(default)]
+    written: Option<Moment>,
     /// How long to remember it afterwards, in milliseconds.
     retention: u64,
 }
@@ -113,6 +127,7 @@ impl Entry {
             span,
             verdict: None,
             ended_by: None,
+            written: None,
             retention,
         }
     }
@@ -124,6 +139,19 @@ impl Entry {
             return Err(invalid(format!("format {} instead of {FORMAT}", entry.format)));
         }
         Ok(entry)
+    }
+
+    /// The same, written now. Without a clock it says no more than its file does.
+    pub(super) fn dated(&self) -> Self {
+        Self { written: Moment::at(Boottime::now()).ok(), ..self.clone() }
+    }
+
+    /// Whether the pod's time, and the entry itself, are as old as the retention says. By a clock that nobody can set, except
+    /// for what another boot has left.
+    pub(super) fn is_old(&self) -> bool {
+        let due = self.span.as_ref().map(|span| &span.due);
+        let mut moments = [self.written.as_ref(), due].into_iter().flatten();
+        moments.all(|moment| moment.here().is_ok_and(|at| Boottime::now().since(at) > self.retention()))
     }
 
     pub(super) fn retention(&self) -> Duration {

@@ -127,10 +127,25 @@ impl Ledger {
         sandbox: &str,
         verdict: Verdict,
     ) -> Result<(), LedgerError> {
+        self.write_verdict_and_end(pod, sandbox, verdict, None)
+    }
+
+    /// As [`Self::write_verdict`] and [`Self::write_end`] at once.
+    ///
+    /// # Errors
+    /// As [`Self::write_verdict`].
+    pub(crate) fn write_verdict_and_end(
+        &self,
+        pod: &PodName,
+        sandbox: &str,
+        verdict: Verdict,
+        ended_by: Option<Step>,
+    ) -> Result<(), LedgerError> {
         let _lock = self.locked(&pod.uid)?;
         let entry = self.read(&pod.uid)?;
         let mut entry = entry.unwrap_or_else(|| Entry::new(pod.clone(), sandbox, None, self.retention));
         entry.verdict.get_or_insert(verdict);
+        entry.ended_by = entry.ended_by.or(ended_by);
         self.write(&entry)
     }
 
@@ -147,7 +162,7 @@ impl Ledger {
 
     fn write(&self, entry: &Entry) -> Result<(), LedgerError> {
         let path = self.path(&entry.pod.uid);
-        let text = serde_json::to_vec(entry).map_err(io::Error::other);
+        let text = serde_json::to_vec(&entry.dated()).map_err(io::Error::other);
         let written = text.and_then(|text| durable::replace(&path, &text));
         written.map_err(|source| LedgerError::Unwritable { path, source })
     }

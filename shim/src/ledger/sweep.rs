@@ -68,10 +68,8 @@ impl Ledger {
 /// it is no entry, is as old as its file.
 fn is_over(path: &Path, now: SystemTime) -> bool {
     match durable::read_bounded(path, LARGEST).and_then(|text| Entry::parse(&text)) {
-        Ok(entry) => {
-            let due = entry.span.as_ref().map_or(SystemTime::UNIX_EPOCH, |span| span.due.on_the_wall());
-            is_past(due, now, entry.retention()) && is_older(path, now, entry.retention())
-        }
+        // Its file alone says when somebody was refused.
+        Ok(entry) => entry.is_old() && is_older(path, now, entry.retention()),
         Err(error) => matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::FileTooLarge),
     }
 }

@@ -34,6 +34,13 @@ fn age(path: &Path, by: Duration) {
     File::options().write(true).open(path).unwrap().set_modified(SystemTime::now() - by).unwrap();
 }
 
+/// Has an entry say no more of its age than its file does.
+fn undate(path: &Path) {
+    let mut entry: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    entry["written"] = serde_json::Value::Null;
+    durable::replace(path, &serde_json::to_vec(&entry).unwrap()).unwrap();
+}
+
 fn is_expired(admitted: Result<Option<Span>, LedgerError>) -> bool {
     matches!(admitted, Err(LedgerError::Expired { .. }))
 }
@@ -147,7 +154,12 @@ fn an_entry_goes_after_its_retention_and_not_before() {
     // Has a longer memory of its own.
     let longer = Ledger::at(&ledger.dir, HOUR);
     longer.write_span(&pod("kept"), "s1", &span(Duration::ZERO, LONG_AGO)).unwrap();
+    ledger.write_span(&pod("stepped"), "s1", &span(Duration::ZERO, LONG_AGO)).unwrap();
     for uid in ["old", "running", "kept"] {
+        undate(&ledger.path(uid));
+    }
+    // The wall's clock says of the last one what it says of the others, and was set.
+    for uid in ["old", "running", "kept", "stepped"] {
         age(&ledger.path(uid), LONG_AGO);
     }
     durable::replace(&ledger.path("torn"), b"{").unwrap();
@@ -155,8 +167,10 @@ fn an_entry_goes_after_its_retention_and_not_before() {
     age(&ledger.dir.join("dead.json.new"), HOUR);
     assert_eq!(ledger.sweep().unwrap(), 2);
     let left = |uid: &str| ledger.path(uid).exists();
-    assert_eq!(["young", "old", "running", "kept", "torn"].map(left), [true, false, true, true, true]);
+    let all = ["young", "old", "running", "kept", "torn", "stepped"];
+    assert_eq!(all.map(left), [true, false, true, true, true, true]);
     // A refusal counts as an attempt.
+    undate(&ledger.path("young"));
     age(&ledger.path("young"), LONG_AGO);
     assert!(is_expired(ledger.admit("young")));
     assert_eq!(ledger.sweep().unwrap(), 0);

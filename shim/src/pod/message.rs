@@ -43,16 +43,16 @@ impl Pod {
         let Some(cause) = self.cause_of(container, status, out_of_memory) else { return };
         let now = || self.sandbox_stats().as_ref().map(Usage::of);
         let usage = self.usage_at_the_end.clone().or_else(now).unwrap_or_default();
-        let message = message(cause, self.record.span.as_ref(), usage);
+        let message = message(cause, self.record.span.as_ref(), Boottime::now(), usage);
         if let Err(error) = message.write(file) {
             log::warn!(container = id.as_str(); "cannot write the termination message to {}: {error}", file.display());
         }
     }
 }
 
-/// A message of now, for a pod with this time.
-pub(crate) fn message(cause: Cause, span: Option<&Span>, usage: Usage) -> Message {
+/// A message of an end `at` a moment, for a pod with this time.
+pub(crate) fn message(cause: Cause, span: Option<&Span>, at: Boottime, usage: Usage) -> Message {
     let started = span.and_then(|span| span.started.here().ok());
-    let elapsed = started.map_or(Duration::ZERO, |started| Boottime::now().since(started));
+    let elapsed = started.map_or(Duration::ZERO, |started| at.since(started));
     Message::new(cause, elapsed, usage)
 }

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{durable, sandbox_dir::SandboxDir};
+use crate::{deadline::clock::Boottime, durable, sandbox_dir::SandboxDir};
 
 const LARGEST: u64 = 4 << 10;
 
@@ -12,13 +12,15 @@ const LARGEST: u64 = 4 << 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SandboxEnd {
     pub(crate) at: SystemTime,
+    /// The same on the clock that nobody can set.
+    pub(crate) boottime: Boottime,
     /// Whether its time was up; else its shim was lost.
     pub(crate) expired: bool,
 }
 
 impl SandboxEnd {
     pub(super) fn now(expired: bool) -> Self {
-        Self { at: SystemTime::now(), expired }
+        Self { at: SystemTime::now(), boottime: Boottime::now(), expired }
     }
 
     fn path(dir: &SandboxDir) -> PathBuf {
