@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use clap::{Args, ValueEnum};
@@ -125,12 +125,36 @@ pub(super) fn kill(node: &Node, name: &str) -> Result<String, Failure> {
     if !dir.is_served() {
         return clean(dir).map(|()| format!("{} is gone\n", pod.title())).map_err(|line| vec![line]);
     }
-    match asked(&pod, &Request::Kill)? {
-        Answer::Killed => Ok(format!("{} is being ended\n", pod.title())),
-        Answer::Refused { reason } => Err(vec![format!("{}: {reason}", pod.title())]),
-        Answer::Extended { .. } => {
+    match ask(&dir.operator_socket(), &Request::Kill) {
+        Ok(Answer::Killed) => Ok(format!("{} is being ended\n", pod.title())),
+        Ok(Answer::Refused { reason }) => Err(vec![format!("{}: {reason}", pod.title())]),
+        Ok(Answer::Extended { .. }) => {
             Err(vec![format!("{}: its shim has answered something else", pod.title())])
         }
+        Err(_) => end_with_shim(dir)
+            .map(|()| format!("{} is gone, with its shim, which didn't answer\n", pod.title()))
+            .map_err(|line| vec![line]),
+    }
+}
+
+/// Ends a pod whose shim doesn't do that, and the shim.
+pub(super) fn end_with_shim(dir: &SandboxDir) -> Result<(), String> {
+    if let Some(shim) = dir.shim() {
+        shim.kill();
+        within(OTHER, || shim.has_ended().then_some(())).ok_or("its shim survives SIGKILL")?;
+    }
+    clean(dir)
+}
+
+/// Looks again and again until there is an answer, or until `limit` is over.
+pub(super) fn within<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let until = Instant::now() + limit;
+    loop {
+        let found = look();
+        if found.is_some() || Instant::now() >= until {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -122,11 +122,11 @@ impl Pod {
             || is_id(&self.sandbox)
     }
 
-    /// What a person calls it.
+    /// What a person calls it. Whoever made the pod chose the name, and a terminal would obey some.
     pub(super) fn title(&self) -> String {
         match self.name.as_str() {
             "" => self.sandbox.clone(),
-            name => format!("{}/{name}", self.namespace),
+            name => format!("{}/{name}", self.namespace).escape_debug().to_string(),
         }
     }
 }
@@ -162,7 +162,12 @@ pub(super) fn find(state_dir: &Path, ledger: &Ledger) -> Result<(Vec<Pod>, Vec<S
 
 /// The one pod that `name` means.
 pub(super) fn one<'a>(pods: &'a [Pod], name: &str) -> Result<&'a Pod, String> {
-    let found: Vec<&Pod> = pods.iter().filter(|pod| pod.is_named(name)).collect();
+    // A pod may be called as another's id is.
+    let is_id = |pod: &&Pod| !name.is_empty() && [pod.uid.as_str(), pod.sandbox.as_str()].contains(&name);
+    let mut found: Vec<&Pod> = pods.iter().filter(is_id).collect();
+    if found.is_empty() {
+        found = pods.iter().filter(|pod| pod.is_named(name)).collect();
+    }
     match found.as_slice() {
         [pod] => Ok(pod),
         [] => Err(format!("no pod, UID or sandbox is called {name:?}; `curfewctl list` shows them")),

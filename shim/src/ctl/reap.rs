@@ -1,26 +1,30 @@
-//! `curfewctl reap`: what has outlived its shim, or lost it. With a shim alive nothing is touched.
+//! `curfewctl reap`: what has outlived its shim or lost it, and with a shim what has outlived its time or lost its ledger.
 
 use std::{
     collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::{
     Failure,
-    node::{Node, clean},
+    node::{Node, clean, end_with_shim, within},
 };
 use crate::{
     cgroup::{Cgroup, OWN_PARENT},
+    deadline::clock::Boottime,
+    ledger::Ledger,
     process::ProcessName,
-    record::BundleNote,
+    record::{BundleNote, SandboxRecord},
     rootfs,
     sandbox_dir::SandboxDir,
 };
 
+/// Whatever shim and watchdog do, they have done so long after a deadline and a start.
+const LATE: Duration = Duration::from_secs(15);
 /// A cgroup so young may be one that a runsc is about to enter, of a state directory that isn't looked at.
-const YOUNG: Duration = Duration::from_secs(60);
+const YOUNG: Duration = Duration::from_secs(5);
 /// How long what has been killed may take to be gone.
 const GOING: Duration = Duration::from_secs(2);
 
@@ -28,6 +32,8 @@ const GOING: Duration = Duration::from_secs(2);
 enum Stray {
     /// A sandbox's directory, by whose record everything of it is found.
     Sandbox(SandboxDir),
+    /// One whose shim lives and should have ended it.
+    Overdue { dir: SandboxDir, why: String },
     /// A process of a sandbox that has no directory.
     Process { command: String, name: ProcessName },
     /// An empty cgroup that a shim has made.
@@ -40,6 +46,7 @@ impl Stray {
     fn words(&self) -> String {
         match self {
             Self::Sandbox(dir) => format!("sandbox {}", dir.path().display()),
+            Self::Overdue { dir, why } => format!("sandbox {} with its shim: {why}", dir.path().display()),
             Self::Process { command, name } => format!("process {} {command}", name.pid),
             Self::Cgroup(directory) => format!("cgroup {}", directory.display()),
             Self::Mount(point) => format!("mount {}", point.display()),
@@ -49,6 +56,7 @@ impl Stray {
     fn remove(&self) -> Result<(), String> {
         match self {
             Self::Sandbox(dir) => clean(dir),
+            Self::Overdue { dir, .. } => end_with_shim(dir),
             Self::Process { name, .. } => {
                 // One that has ended is what is wanted.
                 let Some(process) = name.open() else { return Ok(()) };
@@ -73,18 +81,6 @@ impl Stray {
             }
             Self::Mount(point) => rootfs::unmount_all(point).map_err(|error| error.to_string()),
         }
-    }
-}
-
-/// Looks again and again until there is an answer, or until `limit` is over.
-fn within<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
-    let until = Instant::now() + limit;
-    loop {
-        let found = look();
-        if found.is_some() || Instant::now() >= until {
-            return found;
-        }
-        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -125,7 +121,34 @@ pub(super) fn reap(node: &Node, only_look: bool) -> Result<String, Failure> {
 fn sandboxes(node: &Node) -> Result<Vec<Stray>, String> {
     let dirs = SandboxDir::all(&node.state_dir);
     let dirs = dirs.map_err(|error| format!("{}: {error}", node.state_dir.display()))?;
-    Ok(dirs.into_iter().filter(|dir| !dir.is_served()).map(Stray::Sandbox).collect())
+    let strays = dirs.into_iter().filter_map(|dir| match dir.is_served() {
+        false => Some(Stray::Sandbox(dir)),
+        true => overdue(&dir).map(|why| Stray::Overdue { dir, why }),
+    });
+    Ok(strays.collect())
+}
+
+/// Why a sandbox that has a shim should be gone, if it should.
+fn overdue(dir: &SandboxDir) -> Option<String> {
+    let record = SandboxRecord::read(dir).ok()?;
+    record.process.filter(|process| process.is_running())?;
+    let (span, now) = (record.span.as_ref()?, Boottime::now());
+    if span.over().is_ok_and(|over| over.after(LATE) < now) {
+        return Some(format!(
+            "its time was up at {}",
+            humantime::format_rfc3339_seconds(span.due.on_the_wall())
+        ));
+    }
+    // Both are written when its workload starts, one after the other.
+    if span.started.here().is_ok_and(|started| started.after(LATE) > now) {
+        return None;
+    }
+    let state = &record.policy.state;
+    match Ledger::at(&state.ledger, state.retention).read(&record.pod.as_ref()?.uid) {
+        Ok(Some(_)) => None,
+        Ok(None) => Some("it has no ledger entry".to_owned()),
+        Err(error) => Some(error.to_string()),
+    }
 }
 
 /// Whether a sandbox of this name, the last part of its directory's path, has a shim.
@@ -166,7 +189,10 @@ fn cgroups(node: &Node) -> Result<Vec<Stray>, String> {
 /// Whether a cgroup has no member, nor will have one. Those of another state directory's sandboxes are here too.
 fn is_deserted(directory: &Path) -> bool {
     let age = fs::metadata(directory).and_then(|of| of.modified()).ok().and_then(|made| made.elapsed().ok());
-    age.is_some_and(|age| age > YOUNG) && !Cgroup::at(directory.to_owned()).is_populated()
+    let cgroup = Cgroup::at(directory.to_owned());
+    // What was just killed may be on its way out.
+    let is_empty = || within(GOING / 4, || (!cgroup.is_populated()).then_some(())).is_some();
+    age.is_some_and(|age| age > YOUNG) && is_empty()
 }
 
 fn mounts(_: &Node) -> Result<Vec<Stray>, String> {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::SandboxDir;
-use crate::process::ProcessName;
+use crate::process::{PidFd, ProcessName};
 
 /// Whether a sandbox's shim lives.
 #[derive(Debug)]
@@ -80,6 +80,12 @@ impl SandboxDir {
             Ok(shim) => shim.is_running(),
             Err(_) => UnixStream::connect(self.socket()).is_ok(),
         }
+    }
+
+    /// The shim that holds the lock, if it has signed it and lives.
+    pub(crate) fn shim(&self) -> Option<PidFd> {
+        let written = fs::read(self.0.join("lock")).ok()?;
+        serde_json::from_slice::<ProcessName>(&written).ok()?.open()
     }
 
     /// Writes this process's name into the lock file, which it holds.
