@@ -8,7 +8,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
     time::{Duration, Instant},
 };
 
@@ -194,48 +193,20 @@ fn with_kubelet(test: impl FnOnce(&Harness)) {
     with_options(Runtime::Curfew, Options { node, ..Options::default() }, test);
 }
 
-fn curfewctl(h: &Harness, words: &[&str]) -> Output {
-    let program = harness::version::shim().with_file_name("curfewctl");
-    let mut command = Command::new(program);
-    command
-        .arg("--state-dir")
-        .arg(h.containerd.state_dir())
-        .arg("--ledger")
-        .arg(h.containerd.dir().join("ledger"));
-    command.args(words).output().unwrap()
-}
-
-/// What it prints, which must be all it says.
-#[track_caller]
-fn said(h: &Harness, words: &[&str]) -> String {
-    let output = curfewctl(h, words);
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && error.is_empty(), "{words:?}: {error}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-#[track_caller]
-fn is_an_error(h: &Harness, words: &[&str], expected: &str) {
-    let output = curfewctl(h, words);
-    let error = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{words:?}: {error}");
-    assert!(error.contains(expected), "{words:?}: {error}");
-}
-
 #[test]
 fn more_time_is_given_up_to_the_ceiling_and_not_after_the_end() {
     let class = "[timeout]\nmax = \"8s\"\n".into();
     with_options(Runtime::Curfew, Options { class, ..Options::default() }, |h| {
         let pause = pod(h, &[("timeout", "2s")]);
-        is_an_error(h, &["extend", "agent", "1m"], "no workload of the pod has started");
+        h.ctl_refuses(&["extend", "agent", "1m"], 1, "no workload of the pod has started");
         let workload = h.start(Spec::sleeper().id("longer").container_of("pause", pause.pid()));
         let since = Instant::now();
-        assert_eq!(said(h, &["extend", "team/agent", "2s"]), "team/agent has 4s from its beginning\n");
+        assert_eq!(h.ctl(&["extend", "team/agent", "2s"]), "team/agent has 4s from its beginning\n");
         let all = "team/agent has 8s from its beginning, which is all that its class allows\n";
-        assert_eq!(said(h, &["extend", UID, "1h"]), all);
-        is_an_error(h, &["extend", "pause", "1s"], "all the time that its class allows: 8s");
+        assert_eq!(h.ctl(&["extend", UID, "1h"]), all);
+        h.ctl_refuses(&["extend", "pause", "1s"], 1, "all the time that its class allows: 8s");
         for rubbish in ["soon", "-1s", "0s", "1e9"] {
-            is_an_error(h, &["extend", "pause", "--", rubbish], rubbish);
+            h.ctl_refuses(&["extend", "pause", "--", rubbish], 1, rubbish);
         }
         assert_eq!(workload.wait_for(PATIENCE).unwrap().status, 124);
         let took = since.elapsed();
@@ -244,9 +215,9 @@ fn more_time_is_given_up_to_the_ceiling_and_not_after_the_end() {
             task.wait_for(PATIENCE).unwrap();
             task.delete().unwrap();
         }
-        is_an_error(h, &["extend", "agent", "1s"], "has no shim");
+        h.ctl_refuses(&["extend", "agent", "1s"], 1, "has no shim");
         is_refused_for(h, "DeadlineExceeded");
-        let remembered = said(h, &["list"]);
+        let remembered = h.ctl(&["list"]);
         assert!(remembered.contains("team/agent") && remembered.contains("expired"), "{remembered}");
     });
 }
@@ -255,7 +226,7 @@ fn the_operators_tool_shows_and_ends_pods(h: &Harness) {
     let pause = pod(h, &[("timeout", "5m")]);
     let workload = h.start(Spec::sleeper().id("shown").container_of("pause", pause.pid()));
     let alone = h.start(Spec::sleeper().id("plain"));
-    let list: Value = serde_json::from_str(&said(h, &["list", "-o", "json"])).unwrap();
+    let list: Value = serde_json::from_str(&h.ctl(&["list", "-o", "json"])).unwrap();
     let find =
         |name: &str| list.as_array().unwrap().iter().find(|pod| pod["sandbox"] == name).unwrap().clone();
     let shown = find("pause");
@@ -265,10 +236,10 @@ fn the_operators_tool_shows_and_ends_pods(h: &Harness) {
     assert!(left > 200.0 && left < 300.0, "{left}");
     assert_eq!(shown["containers"], serde_json::json!(["pause", "shown"]));
     assert_eq!(find("plain")["state"], "running");
-    let shown = said(h, &["show", "agent"]);
+    let shown = h.ctl(&["show", "agent"]);
     assert!(shown.contains("5m0s") && shown.contains("pause shown"), "{shown}");
-    is_an_error(h, &["show", "nobody"], "nobody");
-    assert!(said(h, &["kill", "agent"]).contains("is being ended"));
+    h.ctl_refuses(&["show", "nobody"], 1, "nobody");
+    assert!(h.ctl(&["kill", "agent"]).contains("is being ended"));
     for task in [workload, pause] {
         assert_eq!(task.wait_for(PATIENCE).unwrap().status, 137);
         task.delete().unwrap();

@@ -14,7 +14,6 @@ use harness::{
     Code, Harness, Options, Runtime, Signal, Spec, Task, proc::Process, rpc::poll, shim::Shim,
     volume::Volume, with_options,
 };
-use serde_json::Value;
 
 const UID: &str = "0f5c2c7e-1111-4222-8333-94f5d8c1a003";
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -63,8 +62,7 @@ impl<'h> Pod<'h> {
 
     /// Its state, and its limit in seconds.
     fn state(&self) -> (String, f64) {
-        let shown = self.h.curfewctl(&["show", UID, "-o", "json"]).unwrap();
-        let shown: Value = serde_json::from_str(&shown).unwrap();
+        let shown = self.h.ctl_json(&["show", UID, "-o", "json"]);
         (shown["state"].as_str().unwrap().to_owned(), shown["limit_seconds"].as_f64().unwrap())
     }
 
@@ -134,15 +132,14 @@ fn a_pod_waits_and_then_has_its_time_moved_up_to_the_ceiling_and_no_further() {
         let armed = Instant::now();
         volume.update("4s").unwrap();
         pod.is_soon("running", 4.0);
-        assert!(h.curfewctl(&["extend", UID, "1s"]).unwrap().contains("has 5s from its beginning"));
+        assert!(h.ctl(&["extend", UID, "1s"]).contains("has 5s from its beginning"));
         // The same again is nothing new.
         volume.update("4s\n").unwrap();
         std::thread::sleep(SECOND);
         assert_eq!(pod.state(), ("running".to_owned(), 5.0));
         volume.update("10m").unwrap();
         pod.is_soon("running", 7.0);
-        let refused = h.curfewctl(&["extend", UID, "1s"]).unwrap_err();
-        assert!(refused.contains("all the time that its class allows"), "{refused}");
+        h.ctl_refuses(&["extend", UID, "1s"], 1, "all the time that its class allows");
         pod.ends(armed, 7 * SECOND);
         assert!(h.containerd.log().contains("the deadline file says 10m"), "{}", h.containerd.log());
     });

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use harness::{
-    Code, Harness, Pod, Signal, Spec,
+    Code, Harness, Pod, Signal, Spec, Status,
     proc::{Process, of_test},
     rpc::poll,
     shim::Shim,
@@ -14,12 +14,18 @@ harness::on_curfew_alone![
     a_shim_that_hangs_beyond_its_pods_time_is_ended_and_cleaned_up_after,
     a_watchdog_that_does_not_answer_is_replaced,
     a_container_that_ended_before_its_shim_keeps_its_exit,
+    curfewctl_ends_a_pod_with_a_shim_that_does_not_answer,
+    reap_ends_a_pod_that_has_lost_its_ledger_entry_and_no_other,
+    a_watchdog_lets_go_of_a_sandbox_that_has_ended,
 ];
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+const UID: &str = "0f5c2c7e-1111-4222-8333-94f5d8c1a003";
+
 fn pod(h: &Harness, timeout: &str) -> Pod {
     let pause = Spec::sleeper().sandbox("pause").annotation("curfew.dev/timeout", timeout);
+    let pause = pause.annotation("io.kubernetes.cri.sandbox-uid", UID);
     let pause = h.start(pause.annotation("curfew.dev/grace", "0s"));
     let workload = h.start(Spec::sleeper().id("workload").container_of("pause", pause.pid()));
     Pod { pause, workload }
@@ -96,4 +102,45 @@ fn a_container_that_ended_before_its_shim_keeps_its_exit(h: &Harness) {
     assert_eq!(["pause", "workload", "short"].map(|id| of(id, &seen)), [Some(137), Some(137), Some(7)]);
     is_forgotten(h, &pod);
     short.container().delete().unwrap();
+}
+
+fn curfewctl_ends_a_pod_with_a_shim_that_does_not_answer(h: &Harness) {
+    let pod = pod(h, "1h");
+    shim(h).signal(Signal::SIGSTOP);
+    let said = h.ctl(&["kill", UID]);
+    assert!(said.contains("is gone, with its shim"), "{said}");
+    is_forgotten(h, &pod);
+}
+
+fn reap_ends_a_pod_that_has_lost_its_ledger_entry_and_no_other(h: &Harness) {
+    let pod = pod(h, "1h");
+    let entry = h.containerd.dir().join("ledger").join(UID).with_extension("json");
+    assert!(entry.exists());
+    // Longer than a pod may have none while it starts.
+    std::thread::sleep(Duration::from_secs(16));
+    assert_eq!(h.ctl(&["reap"]), "");
+    std::fs::remove_file(entry).unwrap();
+    let would = h.ctl(&["reap", "--dry-run"]);
+    assert!(would.contains("would end sandbox") && would.contains("no ledger entry"), "{would}");
+    assert!(shim(h).is_alive());
+    let said = h.ctl(&["reap"]);
+    assert!(said.contains("no ledger entry"), "{said}");
+    is_forgotten(h, &pod);
+}
+
+fn a_watchdog_lets_go_of_a_sandbox_that_has_ended(h: &Harness) {
+    let place = format!("/curfew-test/{}/reused", h.containerd.namespace());
+    let there = |id: &str| {
+        let spec = Spec::sleeper().id(id);
+        spec.edit(|spec| spec["linux"]["cgroupsPath"] = place.as_str().into())
+    };
+    let watched = h.start(there("watched").annotation("curfew.dev/timeout", "2s"));
+    watched.kill(Signal::SIGKILL).unwrap();
+    assert_eq!(watched.wait_for(PATIENCE).unwrap().status, 137);
+    // In the cgroup that it had, which its watchdog would kill at the end of its time.
+    let other = h.start(there("other"));
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(other.state().unwrap().status, Status::Running);
+    other.end().unwrap();
+    watched.delete().unwrap();
 }

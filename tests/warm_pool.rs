@@ -32,7 +32,7 @@ fn workload(volume: &Volume, id: &str, pause: &Task) -> Spec {
 }
 
 fn shown(h: &Harness) -> (String, f64, f64) {
-    let shown: Value = serde_json::from_str(&h.curfewctl(&["show", UID, "-o", "json"]).unwrap()).unwrap();
+    let shown: Value = h.ctl_json(&["show", UID, "-o", "json"]);
     let seconds = |key: &str| shown[key].as_f64().unwrap();
     (shown["state"].as_str().unwrap().to_owned(), seconds("limit_seconds"), seconds("left_seconds"))
 }

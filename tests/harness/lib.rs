@@ -51,7 +51,6 @@ pub mod task;
 pub mod version;
 pub mod volume;
 
-mod curfewctl;
 mod orphans;
 mod pods;
 mod rules;
