@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::error::ConfigError;
 use crate::merge::{Layers, segments};
-use crate::policy::{Network, NodePolicy};
+use crate::policy::{Network, NodePolicy, OnTimeout};
 use crate::units::{
     format_duration,
     quantity::{format_cpu, format_size},
@@ -56,9 +56,10 @@ fn bounded(policy: &NodePolicy) -> impl Iterator<Item = Bounded> {
     durations.chain([shm])
 }
 
-/// Checks that every default is under its ceiling, such as `timeout.default <= timeout.max`.
+/// Checks that every default is under its ceiling, such as `timeout.default <= timeout.max`, and that a checkpoint has its
+/// place.
 ///
-/// Fails with [`ConfigError::AboveCeiling`], which names both values and both files.
+/// Fails with [`ConfigError::AboveCeiling`], which names both values and both files, and with [`ConfigError::Alone`].
 pub(crate) fn check_order(policy: &NodePolicy, layers: &Layers) -> Result<(), ConfigError> {
     for Bounded { key, value, ceiling_key, ceiling, written } in bounded(policy) {
         if value > ceiling {
@@ -71,6 +72,11 @@ pub(crate) fn check_order(policy: &NodePolicy, layers: &Layers) -> Result<(), Co
                 ceiling: written(ceiling).into(),
             });
         }
+    }
+    let on_timeout = policy.timeout.on_timeout;
+    if on_timeout == OnTimeout::Checkpoint && policy.checkpoint.dir.is_none() {
+        let (key, value, needed) = ("timeout.on_timeout", on_timeout.as_str(), "checkpoint.dir");
+        return Err(ConfigError::Alone { file: layers.origin(&segments(key)), key, value, needed });
     }
     Ok(())
 }
@@ -144,6 +150,7 @@ fn hold_confinement(class: &NodePolicy, node: &NodePolicy, layers: &Layers) -> R
     let at_most = |key, class: u64, node: u64, written: fn(u64) -> String| {
         refuse_unless(class <= node, key, || (written(class), written(node)), layers)
     };
+    at_most("checkpoint.max_size", class.checkpoint.max_size, node.checkpoint.max_size, format_size)?;
     at_most("limits.memory", class.limits.memory, node.limits.memory, format_size)?;
     at_most("limits.cpu", class.limits.cpu, node.limits.cpu, format_cpu)?;
     at_most("limits.pids", class.limits.pids, node.limits.pids, |pids| pids.to_string())?;
@@ -217,6 +224,9 @@ fn hold_lists(class: &NodePolicy, node: &NodePolicy, layers: &Layers) -> Result<
     within("annotations.allow", &class.annotations.allow, &node.annotations.allow)?;
     // A class that moved these could take any directory of the host for kubelet's.
     let shown = |path: &Path| path.display().to_string();
+    let [dir, node_dir] = [class, node].map(|policy| policy.checkpoint.dir.as_deref());
+    let both = || (dir.map(shown).unwrap_or_default(), node_dir.map(shown).unwrap_or_default());
+    refuse_unless(dir == node_dir, "checkpoint.dir", both, layers)?;
     let (kubelet, node_kubelet) = (&class.mounts.kubelet, &node.mounts.kubelet);
     let both = || (shown(kubelet), shown(node_kubelet));
     refuse_unless(kubelet == node_kubelet, "mounts.kubelet", both, layers)?;

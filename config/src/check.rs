@@ -66,6 +66,7 @@ fn blamed(error: &ConfigError) -> Option<(&Origin, &str)> {
         }
         ConfigError::Shape { file, key, .. } | ConfigError::Value { file, key, .. } => Some((file, key)),
         ConfigError::AboveCeiling { file, key, .. }
+        | ConfigError::Alone { file, key, .. }
         | ConfigError::Loosened { file, key, .. }
         | ConfigError::Looser { file, key, .. } => Some((file, key)),
         ConfigError::Unreadable { .. }

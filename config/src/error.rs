@@ -87,6 +87,9 @@ pub enum ConfigError {
         ceiling_key: &'static str,
         ceiling: Box<str>,
     },
+    /// A value that means nothing without another key.
+    #[error("{file}: {key} = {value:?} needs {needed}, which isn't set")]
+    Alone { file: Origin, key: &'static str, value: &'static str, needed: &'static str },
     /// A class that loosens a ceiling of the node.
     #[error(
         "{file}: {key} = {}: a class may not go above the node's {} ({node_file})",

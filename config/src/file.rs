@@ -18,6 +18,7 @@ pub(crate) struct FileConfig {
     pub(crate) state: State,
     pub(crate) protocol: Protocol,
     pub(crate) timeout: Timeout,
+    pub(crate) checkpoint: Checkpoint,
     pub(crate) idle: Idle,
     pub(crate) cpu_budget: CpuBudget,
     pub(crate) exec: Exec,
@@ -70,6 +71,13 @@ pub(crate) struct Timeout {
     pub(crate) on_shim_loss: Option<String>,
     pub(crate) on_timeout: Option<String>,
     pub(crate) expose: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(crate) struct Checkpoint {
+    pub(crate) dir: Option<String>,
+    pub(crate) max_size: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -36,8 +36,8 @@ pub use check::check;
 pub use error::{AnnotationError, ConfigError, Fault, Origin};
 pub use load::{BASE_FILE, Class, DROP_IN_DIR, NodeFiles, load};
 pub use policy::{
-    Annotations, Calls, Capabilities, CpuBudget, Exec, GuestProfile, HostNamespaces, Idle, Limits, Mounts,
-    Network, NoNewPrivs, NodePolicy, OnShimLoss, OnTimeout, OuterFilter, Permission, Platform, Pod, Protocol,
-    Runsc, Seccomp, State, Termination, Timeout,
+    Annotations, Calls, Capabilities, Checkpoint, CpuBudget, Exec, GuestProfile, HostNamespaces, Idle,
+    Limits, Mounts, Network, NoNewPrivs, NodePolicy, OnShimLoss, OnTimeout, OuterFilter, Permission,
+    Platform, Pod, Protocol, Runsc, Seccomp, State, Termination, Timeout,
 };
 pub use units::{DurationError, quantity::QuantityError};

@@ -7,8 +7,8 @@ use std::time::Duration;
 use toml::{Table, Value};
 
 use crate::policy::{
-    Annotations, Calls, Capabilities, CpuBudget, Exec, Idle, Limits, Mounts, NodePolicy, Pod, Protocol,
-    Runsc, Seccomp, State, Termination, Timeout,
+    Annotations, Calls, Capabilities, Checkpoint, CpuBudget, Exec, Idle, Limits, Mounts, NodePolicy, Pod,
+    Protocol, Runsc, Seccomp, State, Termination, Timeout,
 };
 use crate::units::{
     format_duration,
@@ -22,7 +22,7 @@ const VERSION: &str = "version = 1\n";
 impl NodePolicy {
     /// Writes the policy as a configuration file with every key; loaded as the only file, it makes this policy again.
     ///
-    /// A key without a value of its own (`runsc.path`, `limits.log_size`) is left out where it has none.
+    /// A key without a value of its own (`runsc.path`, `limits.log_size`, `checkpoint.dir`) is left out where it has none.
     pub fn to_toml(&self) -> String {
         // Taken apart by name here and below: a key that is added and not written doesn't compile.
         let Self {
@@ -30,6 +30,7 @@ impl NodePolicy {
             state,
             protocol,
             timeout,
+            checkpoint,
             idle,
             cpu_budget,
             exec,
@@ -47,6 +48,7 @@ impl NodePolicy {
         state.print(&mut out);
         protocol.print(&mut out);
         timeout.print(&mut out);
+        checkpoint.print(&mut out);
         idle.print(&mut out);
         cpu_budget.print(&mut out);
         exec.print(&mut out);
@@ -153,6 +155,17 @@ impl Print for Timeout {
         out.text("on_shim_loss", on_shim_loss.as_str());
         out.text("on_timeout", on_timeout.as_str());
         out.value("expose", expose);
+    }
+}
+
+impl Print for Checkpoint {
+    fn print(&self, out: &mut Printer) {
+        let Self { dir, max_size } = self;
+        out.section("checkpoint");
+        if let Some(dir) = dir {
+            out.path("dir", dir);
+        }
+        out.text("max_size", format_size(*max_size));
     }
 }
 

@@ -43,6 +43,7 @@ pub(crate) fn node_policy(file: FileConfig, layers: &Layers) -> Result<NodePolic
         state: reader.state(file.state)?,
         protocol: reader.protocol(file.protocol)?,
         timeout: reader.timeout(file.timeout)?,
+        checkpoint: reader.checkpoint(file.checkpoint)?,
         idle: reader.idle(file.idle)?,
         cpu_budget: reader.cpu_budget(file.cpu_budget)?,
         exec: reader.exec(file.exec)?,
@@ -203,10 +204,7 @@ fn on_shim_loss(text: &str) -> Result<OnShimLoss, Fault> {
 }
 
 fn on_timeout(text: &str) -> Result<OnTimeout, Fault> {
-    match text {
-        "checkpoint" => Err(Fault::Unsupported),
-        _ => one_of(text, [OnTimeout::Kill], OnTimeout::as_str),
-    }
+    one_of(text, OnTimeout::ALL, OnTimeout::as_str)
 }
 
 fn protocol_version(text: &str) -> Result<u32, Fault> {

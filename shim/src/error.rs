@@ -63,6 +63,8 @@ pub(crate) enum Error {
     BadPodUid { key: &'static str, uid: String },
     #[error("the ledger cannot be written within {limit:?}, and nothing runs without it")]
     SlowLedger { limit: Duration },
+    #[error("the pod may use {budget} of CPU time, and this node doesn't count what it uses")]
+    CpuNotCounted { budget: String },
     #[error(transparent)]
     Resources(#[from] ResourcesError),
     #[error("container {0:?} has no sandbox whose usage could be told")]
@@ -162,6 +164,7 @@ impl Error {
             | Self::Phase { .. }
             | Self::Expired { .. }
             | Self::NotArmed
+            | Self::CpuNotCounted { .. }
             | Self::AtCeiling { .. }
             | Self::Ledger(LedgerError::Expired { .. } | LedgerError::Unreadable { .. })
             | Self::NoSandbox(_)

@@ -17,6 +17,7 @@ mod deadline_file;
 mod durable;
 mod error;
 mod events;
+mod last_checkpoint;
 mod ledger;
 mod lifecycle;
 mod logging;

@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use curfew_config::{NodePolicy, PodPolicy};
@@ -59,6 +60,9 @@ pub(crate) struct SandboxRecord {
     /// The pod's time, once a workload was about to start.
     #[serde(default)]
     pub(crate) span: Option<Span>,
+    /// CPU time that earlier attempts at the pod had used, in milliseconds.
+    #[serde(default)]
+    pub(crate) cpu_before_ms: u64,
     /// Whether it is up.
     pub(crate) expired: bool,
     /// Why and when, for a ledger that doesn't know it yet.
@@ -114,10 +118,17 @@ impl SandboxRecord {
             cgroup: Cgroup::default(),
             pod: None,
             span: None,
+            cpu_before_ms: 0,
             expired: false,
             verdict: None,
             containers: BTreeMap::new(),
         }
+    }
+
+    /// The pod's budget of CPU time, and what it has used of that with `used` in its present sandbox; `None` without one.
+    pub(crate) fn cpu_budget(&self, used: Duration) -> Option<(Duration, Duration)> {
+        let budget = self.pod_policy.as_ref()?.cpu_budget?;
+        Some((budget, Duration::from_millis(self.cpu_before_ms).saturating_add(used)))
     }
 
     /// The sandbox is gone: its pid and its cgroup may become somebody else's.

@@ -11,7 +11,7 @@ mod v2;
 #[cfg(test)]
 mod tests;
 
-use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
+use std::{fs::File, io, os::unix::fs::FileExt, path::Path, time::Duration};
 
 use crate::cgroup::Cgroup;
 
@@ -202,6 +202,20 @@ pub(crate) fn version(cgroup: &Cgroup) -> Version {
     let is_v1 =
         ["memory.usage_in_bytes", "cpuacct.usage"].iter().any(|file| cgroup.directory_with(file).is_some());
     if is_v1 { Version::V1 } else { Version::V2 }
+}
+
+/// The CPU time that the members of `cgroup` have used since it was made; `None` where that isn't counted, or the cgroup is
+/// gone.
+pub(crate) fn cpu_time(cgroup: &Cgroup) -> Option<Duration> {
+    let v1 =
+        || text::number(cgroup.directory_with("cpuacct.usage")?, "cpuacct.usage").map(Duration::from_nanos);
+    // With its controllers on version 1 a cgroup of version 2 may have no members.
+    let v2 = || {
+        let directory = cgroup.directory_with("cgroup.controllers")?;
+        let used = text::Table::read(directory, "cpu.stat")?.find("usage_usec")?;
+        (used > 0 || version(cgroup) == Version::V2).then(|| Duration::from_micros(used))
+    };
+    v1().or_else(v2)
 }
 
 fn read_memory(cgroup: &Cgroup) -> Option<(Memory, Version)> {

@@ -1,5 +1,7 @@
 //! Checkpoints through containerd's content store, as its clients take and restore them.
 
+use std::path::Path;
+
 use containerd_client::services::v1 as api;
 use containerd_client::types::Descriptor;
 use prost_types::Any;
@@ -48,6 +50,15 @@ impl Task {
 impl Container {
     /// Creates the task from a checkpoint: its Start goes on where that was taken.
     pub fn create_from(&self, checkpoint: Descriptor) -> Result<Task, RpcError> {
+        self.create_with(|request| request.checkpoint = Some(checkpoint))
+    }
+}
+
+impl Container {
+    /// Creates the task from a checkpoint in a directory, which containerd passes on as it is, and starts it.
+    pub fn create_from_directory(&self, directory: &Path) -> Result<Task, RpcError> {
+        let annotations = [("RestoreFromPath".to_owned(), directory.display().to_string())].into();
+        let checkpoint = Descriptor { annotations, ..Descriptor::default() };
         self.create_with(|request| request.checkpoint = Some(checkpoint))
     }
 }

@@ -100,6 +100,8 @@ fn a_class_lets_out_nothing_that_the_node_keeps_in() {
         |body: &str| load(Path::new("/nonexistent/a"), Path::new("/nonexistent/b"), Class::Inline(body));
     for (section, looser, tighter) in [
         ("limits", "memory = \"2049Mi\"", "memory = \"1Gi\""),
+        ("checkpoint", "max_size = \"5Gi\"", "max_size = \"1Gi\""),
+        ("checkpoint", "dir = \"/etc\"", ""),
         ("limits", "cpu = \"2.001\"", "cpu = \"500m\""),
         ("limits", "pids = 513", "pids = 512"),
         ("limits", "shm = \"1025Mi\"", "shm = \"32Mi\""),
@@ -117,6 +119,22 @@ fn a_class_lets_out_nothing_that_the_node_keeps_in() {
         assert!(matches!(error, ConfigError::Looser { file: Origin::Inline, .. }), "{looser}: {error}");
         over_built_in(&format!("[{section}]\n{tighter}")).unwrap();
     }
+}
+
+#[test]
+fn a_pod_is_written_to_a_place_that_the_node_names_and_to_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().join("config.toml");
+    let load_class = |body: &str| load(&base, Path::new("/nonexistent"), Class::Inline(body));
+    let checkpoint = "[timeout]\non_timeout = \"checkpoint\"";
+    let error = load_class(checkpoint).unwrap_err();
+    let text = "inline options: timeout.on_timeout = \"checkpoint\" needs checkpoint.dir, which isn't set";
+    assert_eq!(error.to_string(), text);
+    #[allow(clippy::disallowed_methods, reason = "a test's own file")]
+    std::fs::write(&base, "version = 1\n[checkpoint]\ndir = \"/c\"").unwrap();
+    let policy = load_class(checkpoint).unwrap();
+    assert_eq!(policy.checkpoint.dir.as_deref(), Some(Path::new("/c")));
+    assert!(matches!(load_class("[checkpoint]\ndir = \"/d\""), Err(ConfigError::Looser { .. })));
 }
 
 const OPT_IN: [(&str, &str, &str); 3] =

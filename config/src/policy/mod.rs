@@ -12,7 +12,7 @@ pub use self::confinement::{
     Annotations, Capabilities, GuestProfile, HostNamespaces, Limits, Mounts, NoNewPrivs, OuterFilter,
     Permission, Pod, Seccomp,
 };
-pub use self::ending::Termination;
+pub use self::ending::{Checkpoint, Termination};
 pub use self::opt_in::{CpuBudget, Exec, Idle};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,8 @@ pub struct NodePolicy {
     pub state: State,
     pub protocol: Protocol,
     pub timeout: Timeout,
+    #[serde(default)]
+    pub checkpoint: Checkpoint,
     #[serde(default)]
     pub idle: Idle,
     #[serde(default)]
@@ -212,13 +214,19 @@ impl OnShimLoss {
 pub enum OnTimeout {
     /// TERM, the grace, then KILL.
     Kill,
+    /// It is stopped and written to the disk, then KILL.
+    Checkpoint,
 }
 
 impl OnTimeout {
+    /// All values.
+    pub const ALL: [Self; 2] = [Self::Kill, Self::Checkpoint];
+
     /// The name used in files.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Kill => "kill",
+            Self::Checkpoint => "checkpoint",
         }
     }
 }

@@ -76,7 +76,7 @@ fn timeout() -> impl Strategy<Value = Timeout> {
     let grace = below(nanos(0, YEAR), period());
     (below(period(), period()), any::<bool>(), grace, period(), one_of(OnShimLoss::ALL), any::<bool>())
         .prop_map(|((default, max), raise, (grace, max_grace), startup, on_shim_loss, expose)| {
-            let on_timeout = OnTimeout::Kill;
+            let on_timeout = if raise { OnTimeout::Checkpoint } else { OnTimeout::Kill };
             Timeout { default, max, raise, grace, max_grace, startup, on_shim_loss, on_timeout, expose }
         })
 }
@@ -141,16 +141,18 @@ pub(super) fn node() -> impl Strategy<Value = NodePolicy> {
     let capabilities = subsequence(ceiling.clone(), 0..=ceiling.len());
     let lists = (capabilities, vec("[a-z.]{1,9}/[a-zA-Z0-9_-]{1,9}", 0..3), path(), vec(path(), 0..3));
     let filters = (one_of(OuterFilter::ALL), any::<bool>(), one_of([2u32, 3]), any::<bool>());
-    let bounds = (timeout(), idle(), opt_in(), opt_in(), limits(), pod());
+    let checkpoint = (path(), number(1, 1 << 60));
+    let bounds = (timeout(), checkpoint, idle(), opt_in(), opt_in(), limits(), pod());
     (runsc(), state, bounds, lists, filters, calls()).prop_map(
         |(runsc, state, bounds, lists, (outer, io_uring, version, receipts), calls)| {
-            let (timeout, idle, cpu_budget, exec, limits, pod) = bounds;
+            let (timeout, (dir, max_size), idle, cpu_budget, exec, limits, pod) = bounds;
             let (ceiling, allow, kubelet, containerd) = lists;
             NodePolicy {
                 runsc,
                 state,
                 protocol: Protocol { version },
                 timeout,
+                checkpoint: Checkpoint { dir: Some(dir), max_size },
                 idle,
                 cpu_budget: CpuBudget { default: cpu_budget.0, max: cpu_budget.1 },
                 exec: Exec { timeout: exec.0, max: exec.1 },

@@ -164,7 +164,7 @@ impl Reader<'_> {
     }
 }
 
-fn positive_size(text: &str) -> Result<u64, Fault> {
+pub(super) fn positive_size(text: &str) -> Result<u64, Fault> {
     match parse_size(text)? {
         0 => Err(Fault::Nothing),
         bytes => Ok(bytes),

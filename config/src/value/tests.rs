@@ -161,11 +161,16 @@ fn each_platform_and_network_is_read_by_its_name() {
 }
 
 #[test]
-fn what_is_planned_is_told_from_what_is_unknown() {
-    assert_eq!(fault("timeout", "on_timeout", "checkpoint"), Fault::Unsupported);
+fn what_becomes_of_a_pod_is_one_of_the_known_ways() {
+    is_fine("timeout", "on_timeout", "checkpoint");
     for value in ["hold", "Kill"] {
-        assert_eq!(fault("timeout", "on_timeout", value), Fault::NotOneOf { known: vec!["kill"] });
+        assert_eq!(
+            fault("timeout", "on_timeout", value),
+            Fault::NotOneOf { known: vec!["kill", "checkpoint"] }
+        );
     }
+    assert_eq!(fault("checkpoint", "dir", "relative"), Fault::NotAbsolute);
+    assert!(matches!(fault("checkpoint", "max_size", "4 GB"), Fault::Quantity(_)));
     is_fine("timeout", "on_shim_loss", "hold");
     assert_eq!(
         fault("timeout", "on_shim_loss", "checkpoint"),

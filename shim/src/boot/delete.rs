@@ -15,6 +15,7 @@ use anyhow::{Context, bail};
 use crate::{
     args::Args,
     deadline::{clock::Boottime, escalate::Step, span::Span},
+    last_checkpoint::LastCheckpoint,
     ledger::{Ledger, LedgerError, Reason, Verdict},
     pod::message::message,
     process::{Exit, PidFd, STATUS_KILLED, STATUS_TIMED_OUT},
@@ -100,12 +101,18 @@ pub(crate) fn clean_pod(dir: &SandboxDir) -> anyhow::Result<(u32, Exit)> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let mut left = Vec::new();
     let were_ended = runtime.block_on(end_processes(&record));
+    // Once nothing uses any more of it, and while that is known.
+    let cpu_noted = note_cpu(&record);
     // A runsc that dies with the shim may join it until it has.
     if let Err(error) = runtime.block_on(record.cgroup.end(REMOVING)) {
         left.push(error.to_string());
     }
     if !were_ended && !have_ended(&record) {
         left.push("its processes survive SIGKILL".to_owned());
+    }
+    if let Some(checkpoint) = LastCheckpoint::of(&record) {
+        // Whoever wrote there has ended.
+        checkpoint.discard_now();
     }
     for container in record.containers.values() {
         if let Some(file) = container.termination_log.as_ref().filter(|_| container.exit.is_none()) {
@@ -121,7 +128,7 @@ pub(crate) fn clean_pod(dir: &SandboxDir) -> anyhow::Result<(u32, Exit)> {
     if !left.is_empty() {
         bail!("sandbox {} is not clean: {}", record.sandbox, left.join("; "));
     }
-    match note_verdict(&record, &ended) {
+    match cpu_noted.and_then(|()| note_verdict(&record, &ended)) {
         Ok(()) => dir.remove().context("removing the sandbox's directory")?,
         // Nothing of it runs, which is answered. By what stays a later call tells the ledger, and until then the deadline
         // that was written before the workload ran does.
@@ -182,6 +189,14 @@ fn processes_of(record: &SandboxRecord) -> Vec<PidFd> {
 
 fn have_ended(record: &SandboxRecord) -> bool {
     processes_of(record).iter().all(PidFd::has_ended) && !record.cgroup.is_populated()
+}
+
+/// Has the ledger know how much CPU time the pod has used, if it may only use so much.
+fn note_cpu(record: &SandboxRecord) -> Result<(), LedgerError> {
+    let Some(used) = stats::cpu_time(&record.cgroup) else { return Ok(()) };
+    let (Some((_, used)), Some(pod)) = (record.cpu_budget(used), &record.pod) else { return Ok(()) };
+    let state = &record.policy.state;
+    Ledger::at(&state.ledger, state.retention).write_cpu_used(pod, record.sandbox.as_str(), used)
 }
 
 /// Kills all processes of the pod and waits for them. Says whether they have ended.

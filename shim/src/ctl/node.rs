@@ -216,6 +216,7 @@ fn lines(pod: &Pod) -> String {
         ("left", duration(pod.left_seconds)),
         ("ended", pod.ended.clone().unwrap_or_else(|| "-".into())),
         ("ended by", pod.ended_by.map_or_else(|| "-".into(), |step| step.words().into())),
+        ("checkpoint", pod.checkpoint.as_ref().map_or_else(|| "-".into(), |path| path.display().to_string())),
         ("containers", or_none(&pod.containers.join(" "))),
         ("most memory, bytes", number(pod.memory_bytes)),
         ("most cpu, thousandths", number(pod.cpu_millis)),

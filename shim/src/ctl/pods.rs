@@ -1,6 +1,6 @@
 //! The pods of the node, from what their shims have written down: no shim has to be alive.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -58,6 +58,8 @@ pub(super) struct Pod {
     pub(super) ended: Option<String>,
     /// What ended its sandbox then.
     pub(super) ended_by: Option<Step>,
+    /// Where it was written to when its time was up.
+    pub(super) checkpoint: Option<PathBuf>,
     pub(super) containers: Vec<String>,
     /// The node's limits for the whole pod.
     pub(super) memory_bytes: Option<u64>,
@@ -80,6 +82,7 @@ impl Pod {
             left_seconds: due.map(|due| due.since(Boottime::now()).as_secs_f64()),
             ended: None,
             ended_by: None,
+            checkpoint: None,
             containers: Vec::new(),
             memory_bytes: None,
             cpu_millis: None,
@@ -110,7 +113,12 @@ impl Pod {
         let verdict = entry.verdict();
         let state = if verdict.is_some() { State::Expired } else { State::Gone };
         let pod = Self::new(Some(&entry.pod), &entry.sandbox, entry.span.as_ref(), state);
-        Self { ended: verdict.map(|verdict| verdict.to_string()), ended_by: entry.ended_by, ..pod }
+        Self {
+            ended: verdict.map(|verdict| verdict.to_string()),
+            ended_by: entry.ended_by,
+            checkpoint: checkpoint_of(entry),
+            ..pod
+        }
     }
 
     /// Whether somebody means this pod by `name`: its name, with or without its namespace, its UID, its sandbox, or the
@@ -129,6 +137,11 @@ impl Pod {
             name => format!("{}/{name}", self.namespace).escape_debug().to_string(),
         }
     }
+}
+
+/// Nobody writes down that it is removed.
+fn checkpoint_of(entry: &Entry) -> Option<PathBuf> {
+    entry.checkpoint.clone().filter(|path| path.exists())
 }
 
 /// All pods that have a sandbox or are remembered, and a line for everything that could not be read.
@@ -150,6 +163,7 @@ pub(super) fn find(state_dir: &Path, ledger: &Ledger) -> Result<(Vec<Pod>, Vec<S
                 Some(pod) => {
                     pod.ended = entry.verdict().map(|verdict| verdict.to_string());
                     pod.ended_by = entry.ended_by;
+                    pod.checkpoint = checkpoint_of(&entry);
                 }
                 None => pods.push(Pod::of_entry(&entry)),
             },

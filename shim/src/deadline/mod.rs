@@ -116,6 +116,11 @@ impl Deadline {
         }
     }
 
+    /// Has workloads get no more than `grace` to end.
+    pub(crate) fn shorten_grace(&mut self, grace: Duration) {
+        self.grace = self.grace.min(grace);
+    }
+
     /// Goes to the next stage, once [`Self::due`] has returned or because there is nothing to wait for.
     pub(crate) fn advance(&mut self) -> Stage {
         self.stage = match self.stage {

@@ -2,6 +2,7 @@
 
 use std::{
     fmt, io,
+    path::PathBuf,
     time::{Duration, SystemTime},
 };
 
@@ -113,6 +114,12 @@ pub(crate) struct Entry {
     /// When this was written.
     #[serde(default)]
     written: Option<Moment>,
+    /// CPU time that all attempts have used so far, in milliseconds; of a pod that has a budget of it.
+    #[serde(default)]
+    pub(super) cpu_used_ms: u64,
+    /// Where it was written to when its time was up, if it was.
+    #[serde(default)]
+    pub(crate) checkpoint: Option<PathBuf>,
     /// How long to remember it afterwards, in milliseconds.
     retention: u64,
 }
@@ -128,6 +135,8 @@ impl Entry {
             verdict: None,
             ended_by: None,
             written: None,
+            cpu_used_ms: 0,
+            checkpoint: None,
             retention,
         }
     }

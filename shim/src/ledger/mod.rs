@@ -111,10 +111,61 @@ impl Ledger {
     /// [`LedgerError::Unreadable`] if it has become so since.
     pub(crate) fn write_span(&self, pod: &PodName, sandbox: &str, span: &Span) -> Result<(), LedgerError> {
         let _lock = self.locked(&pod.uid)?;
-        if let Some(entry) = self.read(&pod.uid)? {
-            entry.into_inherited()?;
+        let mut entry = Entry::new(pod.clone(), sandbox, Some(span.clone()), self.retention);
+        if let Some(before) = self.read(&pod.uid)? {
+            entry.cpu_used_ms = before.cpu_used_ms;
+            before.into_inherited()?;
         }
-        self.write(&Entry::new(pod.clone(), sandbox, Some(span.clone()), self.retention))
+        self.write(&entry)
+    }
+
+    /// The CPU time that earlier attempts at the pod have used, as far as it was written down.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(crate) fn cpu_used(&self, uid: &str) -> Result<Duration, LedgerError> {
+        let used = self.read(uid)?.map_or(0, |entry| entry.cpu_used_ms);
+        Ok(Duration::from_millis(used))
+    }
+
+    /// Writes down how much CPU time all attempts at the pod have used, this one among them, unless more is known.
+    ///
+    /// # Errors
+    /// As [`Self::write_span`].
+    pub(crate) fn write_cpu_used(
+        &self,
+        pod: &PodName,
+        sandbox: &str,
+        used: Duration,
+    ) -> Result<(), LedgerError> {
+        let used = u64::try_from(used.as_millis()).unwrap_or(u64::MAX);
+        self.change(pod, sandbox, |entry| entry.cpu_used_ms = entry.cpu_used_ms.max(used))
+    }
+
+    /// Writes down where the pod was written to.
+    ///
+    /// # Errors
+    /// As [`Self::write_span`].
+    pub(crate) fn write_checkpoint(
+        &self,
+        pod: &PodName,
+        sandbox: &str,
+        path: PathBuf,
+    ) -> Result<(), LedgerError> {
+        self.change(pod, sandbox, |entry| entry.checkpoint = Some(path))
+    }
+
+    fn change(
+        &self,
+        pod: &PodName,
+        sandbox: &str,
+        change: impl FnOnce(&mut Entry),
+    ) -> Result<(), LedgerError> {
+        let _lock = self.locked(&pod.uid)?;
+        let entry = self.read(&pod.uid)?;
+        let mut entry = entry.unwrap_or_else(|| Entry::new(pod.clone(), sandbox, None, self.retention));
+        change(&mut entry);
+        self.write(&entry)
     }
 
     /// Writes down that the pod's time is up, unless that was known.
@@ -141,23 +192,20 @@ impl Ledger {
         verdict: Verdict,
         ended_by: Option<Step>,
     ) -> Result<(), LedgerError> {
-        let _lock = self.locked(&pod.uid)?;
-        let entry = self.read(&pod.uid)?;
-        let mut entry = entry.unwrap_or_else(|| Entry::new(pod.clone(), sandbox, None, self.retention));
-        entry.verdict.get_or_insert(verdict);
-        entry.ended_by = entry.ended_by.or(ended_by);
-        self.write(&entry)
+        self.change(pod, sandbox, |entry| {
+            entry.verdict.get_or_insert(verdict);
+            entry.ended_by = entry.ended_by.or(ended_by);
+        })
     }
 
     /// Writes down what ended the last sandbox of a pod whose time was up, unless that was known.
     ///
     /// # Errors
     /// As [`Self::write_span`].
-    pub(crate) fn write_end(&self, uid: &str, step: Step) -> Result<(), LedgerError> {
-        let _lock = self.locked(uid)?;
-        let Some(mut entry) = self.read(uid)? else { return Ok(()) };
-        entry.ended_by.get_or_insert(step);
-        self.write(&entry)
+    pub(crate) fn write_end(&self, pod: &PodName, sandbox: &str, step: Step) -> Result<(), LedgerError> {
+        self.change(pod, sandbox, |entry| {
+            entry.ended_by.get_or_insert(step);
+        })
     }
 
     fn write(&self, entry: &Entry) -> Result<(), LedgerError> {

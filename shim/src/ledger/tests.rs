@@ -71,15 +71,30 @@ fn a_verdict_stands_whatever_is_written_after_it() {
     ledger.write_verdict(&pod("a"), "s1", verdict.clone()).unwrap();
     ledger.write_verdict(&pod("a"), "s1", Verdict::now(Reason::DeadlineExceeded, Duration::ZERO)).unwrap();
     for step in [Step::Socket, Step::Delete] {
-        ledger.write_end("a", step).unwrap();
+        ledger.write_end(&pod("a"), "s1", step).unwrap();
     }
     let entry = ledger.read("a").unwrap().unwrap();
     // What came first did it.
     assert_eq!((entry.verdict, entry.ended_by), (Some(verdict), Some(Step::Socket)));
-    ledger.write_end("nobody", Step::Delete).unwrap();
-    assert!(ledger.read("nobody").unwrap().is_none());
     assert!(is_expired(ledger.write_span(&pod("a"), "s2", &span(HOUR, Duration::ZERO)).map(|()| None)));
     assert!(is_expired(ledger.admit("a")));
+}
+
+#[test]
+fn the_cpu_time_of_all_attempts_is_kept_and_never_runs_back() {
+    let Dir { ledger, _dir } = ledger(HOUR);
+    assert_eq!(ledger.cpu_used("a").unwrap(), Duration::ZERO);
+    ledger.write_cpu_used(&pod("a"), "s1", Duration::from_millis(7)).unwrap();
+    assert_eq!(ledger.admit("a").unwrap(), None);
+    ledger.write_span(&pod("a"), "s2", &span(HOUR, Duration::ZERO)).unwrap();
+    ledger.write_cpu_used(&pod("a"), "s1", Duration::from_millis(5)).unwrap();
+    assert_eq!(ledger.cpu_used("a").unwrap(), Duration::from_millis(7));
+    ledger.write_verdict(&pod("a"), "s2", Verdict::now(Reason::IdleTimeout, HOUR)).unwrap();
+    assert_eq!(ledger.cpu_used("a").unwrap(), Duration::from_millis(7));
+    // One that an earlier version wrote.
+    let old = fs::read_to_string(ledger.path("a")).unwrap().replace("\"cpu_used_ms\":7,", "");
+    durable::replace(&ledger.path("a"), old.as_bytes()).unwrap();
+    assert_eq!(ledger.cpu_used("a").unwrap(), Duration::ZERO);
 }
 
 #[test]

@@ -33,9 +33,11 @@ impl Pod {
 
     fn may_checkpoint(&mut self, request: &command::Checkpoint) -> Result<(), Error> {
         let alone = self.containers.values().all(|c| c.id == request.id || c.init.has_ended());
+        let saving = self.saving;
         let container = self.container_mut(&request.id)?;
         let phase = container.init.phase;
-        if !matches!(phase, Phase::Running | Phase::Paused) || container.checkpointing.is_some() {
+        let is_busy = container.checkpointing.is_some() || saving;
+        if !matches!(phase, Phase::Running | Phase::Paused) || is_busy {
             return Err(Error::Phase { id: request.id.to_string(), phase, request: "Checkpoint" });
         }
         if !alone {

@@ -1,7 +1,10 @@
 //! The pod's other clocks: how long it may do nothing, how much CPU time it may use in all, and how long it may be there
 //! before anything of it starts. Each ends the pod as its deadline would.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use curfew_config::Idle;
 use tokio::sync::{mpsc, watch};
@@ -29,8 +32,7 @@ impl Pod {
         let (Some(sandbox), Some(policy)) = (&self.sandbox, &self.record.pod_policy) else { return };
         let cgroup = sandbox.cgroup.clone();
         self.clocks.clear();
-        if let Some(budget) = policy.cpu_budget {
-            let clock = CpuClock { cgroup: cgroup.clone(), budget, cpu: self.record.policy.limits.cpu };
+        if let Some(clock) = self.cpu_clock(cgroup.clone()) {
             self.clocks.push(AbortOnDrop::new(tokio::spawn(clock.run(self.outcomes.clone()))));
         }
         // One that waits for its claim does nothing.
@@ -76,40 +78,10 @@ impl Pod {
     }
 }
 
-struct CpuClock {
-    cgroup: Arc<Cgroup>,
-    budget: Duration,
-    /// What the sandbox can use at most, in thousandths of a CPU.
-    cpu: u64,
-}
-
-impl CpuClock {
-    async fn run(self, outcomes: mpsc::UnboundedSender<Input>) {
-        loop {
-            let Some(used) = cpu_time(&self.cgroup) else {
-                // The pod's own end aborts this; until then what cannot be read now may be later.
-                log::warn!("cannot read the pod's CPU time, trying on");
-                tokio::time::sleep(LONGEST_PAUSE).await;
-                continue;
-            };
-            let left = self.budget.saturating_sub(used);
-            if left.is_zero() {
-                let _ = outcomes.send(Input::UsedUp(Reason::CpuBudgetExceeded));
-                return;
-            }
-            tokio::time::sleep(pause(left, self.cpu)).await;
-        }
-    }
-}
-
 /// The soonest that so much CPU time can be used.
-fn pause(left: Duration, cpu: u64) -> Duration {
+pub(super) fn pause(left: Duration, cpu: u64) -> Duration {
     let nanos = left.as_nanos().saturating_mul(1000) / u128::from(cpu.max(1));
     Duration::from_nanos_u128(nanos.min(LONGEST_PAUSE.as_nanos())).max(SHORTEST_PAUSE)
-}
-
-fn cpu_time(cgroup: &Cgroup) -> Option<Duration> {
-    stats::read(cgroup).ok()?.cpu.map(|cpu| Duration::from_nanos(cpu.usage_ns))
 }
 
 struct IdleClock {
@@ -145,21 +117,48 @@ impl Look {
     }
 }
 
+/// How long a pod has been seen to do nothing.
+#[derive(Debug)]
+struct Quiet {
+    since: Boottime,
+    /// Looks at a pod that did nothing, since it last did anything or could not.
+    looks: u32,
+}
+
+impl Quiet {
+    /// Takes in one more look. Says whether the pod has done nothing for `limit`. After a time in which the whole machine
+    /// slept it takes two looks to say so: whatever would have shown itself had no chance to.
+    fn is_over(&mut self, now: Boottime, is_busy: bool, has_slept: bool, limit: Duration) -> bool {
+        if is_busy {
+            self.since = now;
+        }
+        self.looks = if is_busy || has_slept { 0 } else { self.looks.saturating_add(1) };
+        self.looks >= 2 && now.since(self.since) >= limit
+    }
+}
+
+/// Whether the machine has slept while so much time has passed, with its sleep and without.
+fn has_slept(with: Duration, without: Duration) -> bool {
+    with.saturating_sub(without) > SHORTEST_PAUSE
+}
+
 impl IdleClock {
     async fn run(self, outcomes: mpsc::UnboundedSender<Input>) {
         let step = (self.limit / LOOKS).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
-        let (mut before, mut busy_at) = (Look::default(), Boottime::now());
+        let mut before = Look::default();
+        let mut quiet = Quiet { since: Boottime::now(), looks: 0 };
+        let mut looked = (quiet.since, Instant::now());
         loop {
             let Some(look) = self.look() else {
                 log::warn!("cannot see whether the pod does anything, trying on");
                 tokio::time::sleep(LONGEST_PAUSE).await;
                 continue;
             };
-            let now = Boottime::now();
-            if look.is_busy(&before, &self.settings) {
-                busy_at = now;
-            }
-            if now.since(busy_at) >= self.limit {
+            // Of the two clocks the second stands still while the machine sleeps.
+            let (now, awake) = (Boottime::now(), Instant::now());
+            let has_slept = has_slept(now.since(looked.0), awake.duration_since(looked.1));
+            looked = (now, awake);
+            if quiet.is_over(now, look.is_busy(&before, &self.settings), has_slept, self.limit) {
                 let _ = outcomes.send(Input::UsedUp(Reason::IdleTimeout));
                 return;
             }
@@ -179,7 +178,7 @@ impl IdleClock {
             view.values().flat_map(|container| container.execs.values()).any(|exec| running(exec.phase));
         Some(Look {
             at: Some(Boottime::now()),
-            cpu: cpu_time(&self.cgroup)?,
+            cpu: stats::cpu_time(&self.cgroup)?,
             input: input_so_far(),
             bytes: others.map(bytes).sum(),
             execs,
@@ -198,6 +197,23 @@ mod tests {
         assert_eq!(pause(Duration::from_millis(1), 2000), SHORTEST_PAUSE);
         assert_eq!(pause(Duration::from_secs(8), 100), LONGEST_PAUSE);
         assert_eq!(pause(Duration::MAX, 1), LONGEST_PAUSE);
+    }
+
+    #[test]
+    fn a_pod_that_slept_with_its_machine_is_not_idle_at_the_first_look_after_it() {
+        let (start, hour) = (Boottime::now(), Duration::from_secs(3600));
+        let at = |seconds| start.after(Duration::from_secs(seconds));
+        let mut quiet = Quiet { since: start, looks: 0 };
+        assert!(!quiet.is_over(at(60), false, false, hour));
+        assert!(!quiet.is_over(at(9000), false, true, hour));
+        assert!(!quiet.is_over(at(9060), false, false, hour));
+        assert!(quiet.is_over(at(9120), false, false, hour));
+        // What it does in that time counts, and without sleep nothing changes.
+        assert!(!quiet.is_over(at(9180), true, false, hour));
+        assert!(!quiet.is_over(at(9180 + 3599), false, false, hour));
+        assert!(quiet.is_over(at(9180 + 3600), false, false, hour));
+        assert!(has_slept(hour, Duration::from_secs(10)));
+        assert!(!has_slept(Duration::from_millis(10_020), Duration::from_secs(10)));
     }
 
     #[test]

@@ -43,6 +43,8 @@ impl Pod {
 
     fn run_delete(&mut self, id: &ContainerId) {
         let sandbox = self.sandbox.as_ref().map(|sandbox| sandbox.process.clone());
+        let is_root = self.containers.get(id).is_some_and(|container| container.role.is_root());
+        let cpu_note = self.cpu_note().filter(|_| is_root);
         let Some(container) = self.containers.get_mut(id) else { return };
         container.close_streams();
         let work = DeleteWork {
@@ -51,11 +53,14 @@ impl Pod {
             cgroup: container.cgroup.clone(),
             endings: std::mem::take(&mut container.endings),
             gofer: container.gofer.clone(),
-            is_root: container.role.is_root(),
+            is_root,
             sandbox,
         };
         let tools = self.tools.clone();
         self.spawn(async move {
+            if let Some(note) = cpu_note {
+                note.write().await;
+            }
             let result = work.run(&tools).await;
             // What was written last may still be on its way to where it is kept.
             for ending in work.endings {
@@ -76,6 +81,7 @@ impl Pod {
                 container.init.answer(Reply::Deleted { pid, exit });
                 if container.role.is_root() {
                     self.sandbox = None;
+                    self.add_cpu_used();
                     self.record.forget_sandbox();
                     self.watchdog.forget();
                     if self.ledger.is_none() {

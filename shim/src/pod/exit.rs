@@ -70,6 +70,7 @@ impl Pod {
     /// The sandbox's process has ended: with the root container's status, and with every container of the pod.
     pub(super) fn sandbox_exited(&mut self, status: Option<ExitStatus>) {
         let root = self.record.sandbox.root_container();
+        self.keep_cpu_used();
         let (status, status_of_others) = self.statuses_of_end(status);
         let others: Vec<ContainerId> = self.containers.keys().filter(|id| **id != root).cloned().collect();
         for id in others {

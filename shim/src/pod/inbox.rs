@@ -1,6 +1,6 @@
 //! What the pod task is told, and who of it acts on that.
 
-use std::process::ExitStatus;
+use std::{path::PathBuf, process::ExitStatus};
 
 use runsc_bridge::{ContainerId, ExecId, RunscError};
 
@@ -9,6 +9,7 @@ use crate::{
     command::{self, Command, Reply},
     deadline::{claim::Claim, escalate::Step},
     error::Error,
+    last_checkpoint::LastCheckpointError,
     ledger::Reason,
     stdio::fifo::ContainerStdio,
 };
@@ -38,6 +39,8 @@ pub(super) enum Input {
     UsedUp(Reason),
     /// The deadline file says something.
     Claimed(Claim),
+    /// A pod whose time is up has been written down, there.
+    Saved(Result<PathBuf, LastCheckpointError>),
     ExecTimeIsUp(ContainerId, ExecId),
     Extended(extend::Extension, Result<(), Error>),
     PauseDone(ContainerId, pause::Direction, Result<(), RunscError>),
@@ -62,6 +65,7 @@ impl Pod {
             Input::Checkpointed(request, result) => self.checkpointed(request, result),
             Input::UsedUp(reason) => self.used_up(reason),
             Input::Claimed(claim) => self.claimed(claim),
+            Input::Saved(result) => self.saved(result),
             Input::ExecTimeIsUp(container, id) => self.exec_time_is_up(&container, &id),
             Input::Extended(extension, known) => self.extended(extension, known),
             Input::PauseDone(id, direction, result) => self.pause_done(&id, direction, result),

@@ -8,6 +8,7 @@ mod checkpoint;
 mod claim;
 mod clocks;
 mod container;
+mod cpu_budget;
 mod create;
 mod delete;
 mod exec;
@@ -22,6 +23,7 @@ mod kill;
 mod memory;
 mod memory_limit;
 pub(crate) mod message;
+mod on_timeout;
 mod output;
 mod pause;
 mod pids_limit;
@@ -118,6 +120,10 @@ pub(crate) struct Pod {
     time_is_known: bool,
     /// Whether an extension is being written down.
     extending: bool,
+    /// Whether its sandbox is being written down before it is killed.
+    saving: bool,
+    /// CPU time of the present sandbox.
+    cpu_used: cpu_budget::CpuUsed,
     /// What the pod had used when its time was up.
     usage_at_the_end: Option<Usage>,
     /// `None` for a container without a pod UID, whose time is in its record alone.
@@ -160,6 +166,8 @@ impl Pod {
             order: expose::Order::default(),
             time_is_known: false,
             extending: false,
+            saving: false,
+            cpu_used: cpu_budget::CpuUsed::default(),
             usage_at_the_end: None,
             ledger: None,
             rlimits: None,

@@ -1,11 +1,8 @@
 //! The pod's entry in the ledger, written in order and without holding up the pod.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::JoinHandle,
-};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     deadline::{escalate::Step, span::Span},
@@ -35,18 +32,25 @@ pub(super) enum Change {
     EndedBy(Step),
     /// Somebody was refused, and it is to be remembered from now on.
     Refused,
+    /// CPU time that all attempts have used.
+    CpuUsed(Duration),
+    /// Where the pod was written to.
+    Checkpoint(PathBuf),
+    /// All that was asked for before.
+    Nothing,
 }
 
+#[derive(Debug)]
 struct Asked {
     change: Change,
     written: oneshot::Sender<Result<(), LedgerError>>,
 }
 
 /// A pod's entry. What was asked for is written also after this is dropped, as long as the shim lives.
+#[derive(Debug, Clone)]
 pub(crate) struct PodLedger {
     sandbox: String,
     changes: mpsc::UnboundedSender<Asked>,
-    writer: JoinHandle<()>,
 }
 
 /// Something that is being written.
@@ -68,7 +72,8 @@ impl PodLedger {
     pub(super) fn start(ledger: Ledger, pod: PodName, sandbox: String) -> Self {
         let (changes, inbox) = mpsc::unbounded_channel();
         let place = Place { ledger, pod, sandbox: sandbox.clone() };
-        Self { sandbox, changes, writer: tokio::spawn(write_all(place, inbox)) }
+        tokio::spawn(write_all(place, inbox));
+        Self { sandbox, changes }
     }
 
     /// Has it written. A failure is logged, whether or not somebody waits for it.
@@ -80,12 +85,11 @@ impl PodLedger {
     }
 
     /// Returns once all is written, or after `limit`. Says whether it is.
-    pub(crate) async fn finish(self, limit: Duration) -> bool {
-        let Self { sandbox, changes, writer } = self;
-        drop(changes);
-        let is_written = tokio::time::timeout(limit, writer).await.is_ok();
+    pub(crate) async fn finish(&self, limit: Duration) -> bool {
+        let all = self.write(Change::Nothing);
+        let is_written = tokio::time::timeout(limit, all.0).await.is_ok();
         if !is_written {
-            log::error!(pod = sandbox.as_str(); "its ledger entry could not be finished within {limit:?}");
+            log::error!(pod = self.sandbox.as_str(); "its ledger entry could not be finished within {limit:?}");
         }
         is_written
     }
@@ -96,7 +100,10 @@ impl Place {
         match change {
             Change::Span(span) => self.ledger.write_span(&self.pod, &self.sandbox, &span),
             Change::Verdict(verdict) => self.ledger.write_verdict(&self.pod, &self.sandbox, verdict),
-            Change::EndedBy(step) => self.ledger.write_end(&self.pod.uid, step),
+            Change::EndedBy(step) => self.ledger.write_end(&self.pod, &self.sandbox, step),
+            Change::CpuUsed(used) => self.ledger.write_cpu_used(&self.pod, &self.sandbox, used),
+            Change::Checkpoint(path) => self.ledger.write_checkpoint(&self.pod, &self.sandbox, path),
+            Change::Nothing => Ok(()),
             Change::Refused => {
                 // It says so again, which is what was said already.
                 let _ = self.ledger.admit(&self.pod.uid);

@@ -58,6 +58,8 @@ impl Pod {
         let state = &self.record.policy.state;
         let ledger = Ledger::at(&state.ledger, state.retention);
         let inherited = ledger.admit(&pod.uid)?;
+        let cpu_before = ledger.cpu_used(&pod.uid)?;
+        self.record.cpu_before_ms = u64::try_from(cpu_before.as_millis()).unwrap_or(u64::MAX);
         if let Some(inherited) = inherited {
             // Whether or not the one before was seen to start: it may have run.
             let most = self.record.policy.timeout.max;
@@ -117,8 +119,8 @@ impl Pod {
 
     fn span_from(&self, started: Boottime) -> Result<Span, Error> {
         let policy = self.record.pod_policy.as_ref();
-        let (limit, grace) = policy.map_or((Duration::ZERO, Duration::ZERO), |p| (p.timeout, p.grace));
-        let span = Span::new(started, limit, grace).map_err(Error::system(READING))?;
+        let limit = policy.map_or(Duration::ZERO, |policy| policy.timeout);
+        let span = Span::new(started, limit, self.longest_grace()).map_err(Error::system(READING))?;
         let waits = policy.is_some_and(|policy| policy.deadline_file.is_some());
         Ok(if waits { span.that_waits() } else { span })
     }

@@ -94,6 +94,10 @@ impl Pod {
             expired?;
         }
         let is_workload = container.role.is_workload();
+        if is_workload {
+            self.refuse_uncounted_cpu()?;
+        }
+        let container = self.container_mut(id)?;
         container.init.transition(Trigger::Start)?;
         let (stdio, is_root) = (container.stdio.take().unwrap_or_default(), container.role.is_root());
         let provisional = if is_workload { self.plan_span() } else { Ok(None) };

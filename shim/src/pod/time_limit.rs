@@ -35,8 +35,10 @@ impl Pod {
     fn enter(&mut self, over: Stage) {
         if over == Stage::Armed {
             self.mark_expired();
+            self.begin_saving();
         }
         match self.deadline.advance() {
+            Stage::Grace if self.saving => {}
             Stage::Grace => {
                 self.ask_workloads_to_end();
                 self.end_if_no_workload_is_left();

@@ -90,6 +90,23 @@ fn version_2_is_read_from_one_directory() {
 }
 
 #[test]
+fn cpu_time_is_read_where_it_is_counted_and_nowhere_else() {
+    let root = tempfile::tempdir().unwrap();
+    let in_v2 = v2(&root.path().join("v2"), &[]);
+    assert_eq!(cpu_time(&in_v2), Some(Duration::from_micros(1_234_567)));
+    let mut both = in_v2.directories().to_vec();
+    both.push(fill(&root.path().join("v1"), &[("cpuacct.usage", "1234\n")]));
+    assert_eq!(cpu_time(&Cgroup::of_directories(both)), Some(Duration::from_nanos(1234)));
+    for files in
+        [&[("cpu.shares", "1024\n"), ("memory.usage_in_bytes", "1\n")][..], &[("cpuacct.usage", "x")]]
+    {
+        let directory = tempfile::tempdir_in(root.path()).unwrap();
+        let cgroup = Cgroup::of_directories(vec![fill(directory.path(), files)]);
+        assert_eq!(cpu_time(&cgroup), None, "{files:?}");
+    }
+}
+
+#[test]
 fn max_is_no_limit_and_a_file_that_an_old_kernel_lacks_is_nothing() {
     let root = tempfile::tempdir().unwrap();
     let files = [

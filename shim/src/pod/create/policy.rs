@@ -20,6 +20,7 @@ impl Pod {
         self.take_up(annotations)?;
         let annotations = annotations.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         let policy = self.record.policy.for_pod(annotations)?;
+        self.refuse_if_cpu_is_used_up(&policy)?;
         for clamp in &policy.clamped {
             log::warn!(pod = self.record.sandbox.as_str(); "{clamp}");
         }
