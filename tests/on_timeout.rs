@@ -155,6 +155,42 @@ fn a_sandbox_that_does_not_answer_lives_no_longer_than_a_checkpoint_may_take() {
 }
 
 #[test]
+fn what_a_shim_that_was_killed_had_begun_to_write_is_removed() {
+    on_node("", "", |h, place| {
+        let task = h.start(counting(UID));
+        fs::create_dir_all(place.join(format!("{UID}.tmp-{}/x", task.id()))).unwrap();
+        fs::create_dir(place.join("others.tmp-1")).unwrap();
+        let shim = Shim::of(&h.containerd, task.id()).unwrap().pid(task.id()).unwrap();
+        Process::read(shim.cast_signed()).unwrap().signal(Signal::SIGKILL);
+        harness::rpc::poll(PATIENCE, || (names(place) == ["others.tmp-1"]).then_some(())).unwrap();
+        let forgotten = || task.state().is_err_and(|error| error.code == Code::NotFound);
+        harness::rpc::poll(PATIENCE, || forgotten().then_some(())).unwrap();
+        task.container().delete().unwrap();
+        h.nothing_runs_within(PATIENCE);
+    });
+}
+
+#[test]
+fn a_kill_ends_a_pod_that_is_being_written_down_at_once() {
+    // So large that it takes a while.
+    const LARGE: &str = "dd if=/dev/urandom of=/dev/shm/x bs=1M count=60 2>/dev/null; sleep 1000";
+    on_node("", "", |h, place| {
+        let spec = Spec::new(["sh", "-c", LARGE]).annotation("curfew.dev/timeout", "3s");
+        let task = h.start(spec.annotation("io.kubernetes.cri.sandbox-uid", UID));
+        let begun = || names(place).iter().any(|name| name.contains(".tmp-"));
+        harness::rpc::poll(PATIENCE, || begun().then_some(())).unwrap();
+        let since = Instant::now();
+        task.kill(Signal::SIGKILL).unwrap();
+        assert_eq!(task.wait_for(PATIENCE).unwrap().status, 124);
+        assert!(since.elapsed() < LATENESS, "{:?}", since.elapsed());
+        task.delete().unwrap();
+        // It was whole by then, or is gone.
+        let settled = || names(place).iter().all(|name| name == UID);
+        harness::rpc::poll(PATIENCE, || settled().then_some(())).unwrap();
+    });
+}
+
+#[test]
 fn the_watchdog_gives_a_checkpoint_its_time_and_no_more() {
     on_node("", "checkpoint = \"2s\"", |h, _| {
         let since = Instant::now();

@@ -54,7 +54,7 @@ impl Pod {
 
     fn is_paused(&self) -> bool {
         let paused = |phase| matches!(phase, Phase::Pausing | Phase::Paused | Phase::Resuming);
-        self.containers.values().any(|container| paused(container.init.phase))
+        self.saving || self.containers.values().any(|container| paused(container.init.phase))
     }
 
     /// Whether the process is the one whose end is the sandbox's.
