@@ -13,6 +13,9 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
+
+use crate::watched::watch_for;
 
 /// How a container ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +132,18 @@ impl PidFd {
     pub(crate) fn has_ended(&self) -> bool {
         let mut watched = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
         poll(&mut watched, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Waits until the process has ended.
+    pub(crate) async fn ended(&self) {
+        match self.0.try_clone().and_then(|fd| watch_for(fd, Interest::READABLE)) {
+            Ok(watched) => drop(watched.readable().await),
+            Err(_) => {
+                while !self.has_ended() {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+            }
+        }
     }
 
     /// Waits until the process has ended, for `limit` at most. Says whether it has.

@@ -120,7 +120,9 @@ async fn serve_pod(inherited: Inherited, record: SandboxRecord) -> anyhow::Resul
     };
     // First the directory: a new sandbox of the same name must not find this shim. What the ledger doesn't know yet is in
     // the record, for whoever cleans up.
-    if is_remembered && let Err(error) = dir.remove() {
+    if (is_remembered || !ended.has_verdict)
+        && let Err(error) = dir.remove()
+    {
         log::error!("cannot remove {}: {error}", dir.path().display());
     }
     events.flush(LAST_EVENTS).await;

@@ -69,6 +69,11 @@ impl Deadline {
         matches!(self.stage, Stage::Grace | Stage::Ending)
     }
 
+    /// Whether workloads get any time to end.
+    pub(crate) fn has_grace(&self) -> bool {
+        !self.grace.is_zero()
+    }
+
     /// The wall-clock limit, for messages.
     pub(crate) fn limit(&self) -> Duration {
         self.limit

@@ -70,12 +70,12 @@ fn a_verdict_stands_whatever_is_written_after_it() {
     let verdict = Verdict::now(Reason::DeadlineExceeded, HOUR);
     ledger.write_verdict(&pod("a"), "s1", verdict.clone()).unwrap();
     ledger.write_verdict(&pod("a"), "s1", Verdict::now(Reason::DeadlineExceeded, Duration::ZERO)).unwrap();
-    for step in [Step::Socket, Step::Delete] {
+    for step in [Step::Process, Step::Delete] {
         ledger.write_end(&pod("a"), "s1", step).unwrap();
     }
     let entry = ledger.read("a").unwrap().unwrap();
     // What came first did it.
-    assert_eq!((entry.verdict, entry.ended_by), (Some(verdict), Some(Step::Socket)));
+    assert_eq!((entry.verdict, entry.ended_by), (Some(verdict), Some(Step::Process)));
     assert!(is_expired(ledger.write_span(&pod("a"), "s2", &span(HOUR, Duration::ZERO)).map(|()| None)));
     assert!(is_expired(ledger.admit("a")));
 }

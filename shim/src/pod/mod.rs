@@ -98,6 +98,8 @@ pub(crate) struct Ended {
     pub(crate) watchdog: Watchdog,
     /// To be finished.
     pub(crate) ledger: Option<PodLedger>,
+    /// Whether the ledger must know what the record says of the pod's end. A deadline that has passed shows by itself.
+    pub(crate) has_verdict: bool,
 }
 
 /// The state of one pod.
@@ -208,7 +210,13 @@ impl Pod {
                 break;
             }
         }
-        Ended { shut_down: self.shut_down, watchdog: self.watchdog, ledger: self.ledger }
+        let reason = self.record.verdict.as_ref().map(|verdict| verdict.reason);
+        Ended {
+            shut_down: self.shut_down,
+            watchdog: self.watchdog,
+            ledger: self.ledger,
+            has_verdict: reason.is_some_and(|reason| reason != Reason::DeadlineExceeded),
+        }
     }
 
     fn publish_view(&self) {
@@ -249,7 +257,6 @@ impl Pod {
         let sandbox = self.sandbox.as_ref()?;
         Some(Target {
             control: sandbox.control.clone(),
-            root: self.record.sandbox.root_container(),
             sandbox: sandbox.process.clone(),
             gofers: self.containers.values().filter_map(|c| c.gofer.clone()).collect(),
             cgroup: self.record.cgroup.clone(),

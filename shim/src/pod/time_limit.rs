@@ -2,18 +2,30 @@
 
 use std::time::Duration;
 
+use curfew_config::OnTimeout;
 use runsc_bridge::SignalScope;
 
 use super::{Input, Pod, Stage, pod_ledger::Change};
 use crate::{
     command::Signal,
-    deadline::{clock::Boottime, escalate::Step},
+    deadline::{
+        clock::Boottime,
+        escalate::{Step, step_aside},
+    },
     error::Error,
     ledger::{Reason, Verdict},
     lifecycle::Phase,
+    stats::{self, Interface, Stats},
     termination::Usage,
     watchdog::SandboxEnd,
 };
+
+/// What a sandbox had used in the moment before it was killed.
+#[derive(Default)]
+struct LastCounts {
+    network: Vec<Interface>,
+    others: Option<Stats>,
+}
 
 impl Pod {
     /// Starts the clock, at the first workload's start.
@@ -34,7 +46,14 @@ impl Pod {
 
     fn enter(&mut self, over: Stage) {
         if over == Stage::Armed {
-            self.mark_expired();
+            let last = self.last_counts();
+            if self.ends_at_once() {
+                // All that is to be written down can wait, with many pods that end in the same moment above all.
+                self.deadline.advance();
+                self.end_sandbox();
+                return self.mark_expired(last);
+            }
+            self.mark_expired(last);
             self.begin_saving();
         }
         match self.deadline.advance() {
@@ -66,7 +85,23 @@ impl Pod {
         self.enter(Stage::Armed);
     }
 
-    fn mark_expired(&mut self) {
+    /// Whether nothing comes between the limit and the kill. Of a deadline alone: that it is over shows without a record.
+    fn ends_at_once(&self) -> bool {
+        let kills = self.record.policy.timeout.on_timeout == OnTimeout::Kill;
+        kills && !self.deadline.has_grace() && self.end_reason == Reason::DeadlineExceeded
+    }
+
+    /// What can be counted only as long as there are processes.
+    fn last_counts(&self) -> LastCounts {
+        let Some(sandbox) = &self.sandbox else { return LastCounts::default() };
+        let network = self.record.process.map(|name| stats::read_network(name, &sandbox.process));
+        // systemd removes a scope with its last process.
+        let by_systemd = self.record.cgroup.is_by_systemd();
+        let others = by_systemd.then(|| stats::read(&sandbox.cgroup).ok()).flatten();
+        LastCounts { network: network.unwrap_or_default(), others }
+    }
+
+    fn mark_expired(&mut self, last: LastCounts) {
         let (reason, limit) = (self.end_reason.words(), self.allowed(self.end_reason));
         let limit = curfew_config::units::format_duration(limit);
         log::info!(pod = self.record.sandbox.as_str(); "{reason}: the limit of {limit} is reached");
@@ -75,8 +110,8 @@ impl Pod {
         self.record.expired = true;
         let verdict = Verdict::now(self.end_reason, self.allowed(self.end_reason));
         self.record.verdict = Some(verdict.clone());
-        // While there are processes whose network could be counted.
-        self.usage_at_the_end = self.sandbox_stats().as_ref().map(Usage::of);
+        let others = last.others.or_else(|| stats::read(&self.sandbox.as_ref()?.cgroup).ok());
+        self.usage_at_the_end = others.map(|others| Usage::of(&Stats { network: last.network, ..others }));
         if let Err(error) = self.write_record() {
             log::error!(pod = self.record.sandbox.as_str(); "{error}");
         }
@@ -128,8 +163,13 @@ impl Pod {
     }
 
     fn end_sandbox(&self) {
-        if let Some(target) = self.target() {
-            self.spawn(async move { Input::TimeLimitEnforced(target.end().await) });
-        }
+        let Some(target) = self.target() else { return };
+        let had_ended = target.sandbox.has_ended();
+        target.kill_processes();
+        step_aside();
+        self.spawn(async move {
+            let step = target.end().await;
+            Input::TimeLimitEnforced(if had_ended { Step::Workload } else { step })
+        });
     }
 }
