@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use harness::{Code, ExecSpec, Harness, Spec, Task};
+use harness::{ExecSpec, Harness, Spec, Task};
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
     sys::statvfs::{FsFlags, statvfs},
@@ -20,7 +20,6 @@ harness::on_curfew_alone![
     a_pods_shm_has_the_size_it_asks_for_and_its_containers_share_it,
     what_one_container_of_a_pod_maps_there_another_sees_change,
     what_is_in_shm_counts_in_the_pods_memory,
-    a_pod_that_asks_for_a_limit_that_nothing_enforces_is_refused,
 ];
 
 const SHM_SIZE: &str = "curfew.dev/shm-size";
@@ -233,12 +232,4 @@ fn what_is_in_shm_counts_in_the_pods_memory(h: &Harness) {
     let grown = grows_by("pause", &pod[0]);
     assert!((148..160).contains(&grown), "{grown} MiB");
     end(pod);
-}
-
-fn a_pod_that_asks_for_a_limit_that_nothing_enforces_is_refused(h: &Harness) {
-    for key in ["curfew.dev/idle-timeout", "curfew.dev/cpu-budget", "curfew.dev/exec-timeout"] {
-        let error = h.try_create(Spec::sleeper().annotation(key, "10m")).unwrap_err();
-        assert_eq!(error.code, Code::Unimplemented, "{error}");
-        assert!(error.message.contains(key) && error.message.contains("not supported yet"), "{error}");
-    }
 }
