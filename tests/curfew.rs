@@ -20,7 +20,8 @@ use std::{
 use harness::{Signal, cgroup};
 
 use running::{
-    Life, Running, SHORT, is_refused, lateness, on_a_node, pause, recorded_due, say, says, termination_log,
+    BY_SHIM, Life, Running, SHORT, is_refused, lateness, on_a_node, pause, recorded_due, say, says,
+    termination_log,
 };
 
 #[test]
@@ -28,7 +29,7 @@ fn on_time_where_nothing_is_wrong() {
     on_a_node(|h| {
         let running = Running::start(h, SHORT);
         running.is_gone(running.due(), lateness());
-        running.ends_with_124();
+        running.ends_with_124(BY_SHIM);
     });
 }
 
@@ -37,7 +38,7 @@ fn on_time_though_the_workload_ignores_term() {
     on_a_node(|h| {
         let running = Running::start(h, Life { grace: 1, ..SHORT });
         running.is_gone(running.due() + Duration::from_secs(1), lateness());
-        running.ends_with_124();
+        running.ends_with_124(BY_SHIM);
     });
 }
 
@@ -47,7 +48,7 @@ fn on_time_though_the_sandbox_is_stopped() {
         let running = Running::start(h, SHORT);
         running.signal("runsc-sandbox", Signal::SIGSTOP);
         running.is_gone(running.due(), lateness());
-        running.ends_with_124();
+        running.ends_with_124(BY_SHIM);
     });
 }
 
@@ -57,7 +58,7 @@ fn on_time_though_the_gofer_is_stopped() {
         let running = Running::start(h, SHORT);
         running.signal("runsc-gofer", Signal::SIGSTOP);
         running.is_gone(running.due(), lateness());
-        running.ends_with_124();
+        running.ends_with_124(BY_SHIM);
     });
 }
 
@@ -90,7 +91,7 @@ fn on_time_though_the_cgroup_is_frozen() {
         let directory = cgroup::of_process(running.pod.pause.pid(), file).unwrap();
         fs::write(directory.join(file), frozen).unwrap();
         running.is_gone(running.due(), lateness());
-        running.ends_with_124();
+        running.ends_with_124(BY_SHIM);
     });
 }
 
@@ -112,7 +113,7 @@ fn on_time_though_the_processors_are_busy() {
             let running = Running::start(h, SHORT);
             running.is_gone(running.due(), lateness().max(Duration::from_secs(1)));
             busy.store(false, Ordering::Relaxed);
-            running.ends_with_124();
+            running.ends_with_124(BY_SHIM);
         });
     });
 }

@@ -1,7 +1,7 @@
 //! A shim or a watchdog that is there and does nothing, and what is known of a container that ended before its shim.
 #![allow(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
-use std::time::Duration;
+use std::{os::unix::fs::MetadataExt, path::Path, time::Duration};
 
 use harness::{
     Code, Harness, Pod, Signal, Spec, Status,
@@ -107,6 +107,10 @@ fn a_container_that_ended_before_its_shim_keeps_its_exit(h: &Harness) {
 
 fn curfewctl_ends_a_pod_with_a_shim_that_does_not_answer(h: &Harness) {
     let pod = pod(h, "1h");
+    let sockets = std::fs::read_dir(h.containerd.state_dir().join("s")).unwrap().flatten();
+    let sockets: Vec<_> = sockets.map(|dir| dir.path().join("operator.sock")).collect();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o777;
+    assert!(sockets.iter().all(|path| (mode(path), mode(path.parent().unwrap())) == (0o600, 0o700)));
     shim(h).signal(Signal::SIGSTOP);
     let said = h.ctl(&["kill", UID]);
     assert!(said.contains("is gone, with its shim"), "{said}");

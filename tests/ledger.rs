@@ -8,13 +8,14 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use harness::{Code, Harness, Spec, Status, Task, proc};
+use harness::{Code, Harness, Spec, Status, Task, proc, rpc::poll};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
 
 harness::on_curfew_alone![
     nothing_runs_while_the_ledger_has_no_room,
     an_extension_is_refused_while_the_ledger_has_no_room,
+    an_end_for_which_the_ledger_has_no_room_is_written_once_it_has,
     what_cannot_be_read_counts_as_expired,
     a_pod_of_an_earlier_boot_has_what_is_left_of_its_time,
 ];
@@ -121,6 +122,27 @@ fn an_extension_is_refused_while_the_ledger_has_no_room(h: &Harness) {
     }
     let refused = h.try_create(sandbox("another")).unwrap_err();
     assert!(refused.message.contains("DeadlineExceeded"), "{refused}");
+}
+
+fn an_end_for_which_the_ledger_has_no_room_is_written_once_it_has(h: &Harness) {
+    let disk = FullDisk::at(ledger(h));
+    let pause = h.start(sandbox("pause").annotation("curfew.dev/idle-timeout", "2s"));
+    let idle = h.start(workload("idle", &pause));
+    disk.fill();
+    for task in [idle, pause] {
+        assert_eq!(task.wait_for(PATIENCE).unwrap().status, 124);
+        task.delete().unwrap();
+    }
+    // Longer than a shim waits before it answers containerd's Shutdown.
+    std::thread::sleep(Duration::from_secs(3));
+    let said = || fs::read_to_string(ledger(h).join(UID).with_extension("json")).unwrap();
+    assert!(!said().contains("IdleTimeout"), "{}", said());
+    disk.free();
+    let written = || said().contains("IdleTimeout").then_some(());
+    assert!(poll(PATIENCE, written).is_some(), "{}", said());
+    let refused = h.try_create(sandbox("another")).unwrap_err();
+    assert!(refused.message.contains("IdleTimeout"), "{refused}");
+    h.nothing_runs_within(Duration::from_secs(5));
 }
 
 /// The entry of a pod that has run for a moment and has time left.

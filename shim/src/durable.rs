@@ -15,7 +15,7 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
-    move_into_place(Path::new(&beside), path, content, 0o600)?;
+    move_into_place(Path::new(&beside), path, content, |_| Ok(()))?;
     File::open(directory)?.sync_all()
 }
 
@@ -25,14 +25,20 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 /// # Errors
 /// As [`replace`].
 pub(crate) fn publish(beside: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
-    move_into_place(beside, path, content, 0o444)
+    // The modes of new files are the umask's too.
+    let readable = |beside: &Path| fs::set_permissions(beside, fs::Permissions::from_mode(0o444));
+    move_into_place(beside, path, content, readable)
 }
 
-fn move_into_place(beside: &Path, path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let written = write_synced(beside, content)
-        // The modes of new files are the umask's too.
-        .and_then(|()| fs::set_permissions(beside, fs::Permissions::from_mode(mode)))
-        .and_then(|()| fs::rename(beside, path));
+/// `prepare` isn't for everybody: the watchdog may not change modes.
+fn move_into_place(
+    beside: &Path,
+    path: &Path,
+    content: &[u8],
+    prepare: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<()> {
+    let written =
+        write_synced(beside, content).and_then(|()| prepare(beside)).and_then(|()| fs::rename(beside, path));
     written.inspect_err(|_| drop(fs::remove_file(beside)))
 }
 

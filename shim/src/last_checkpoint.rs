@@ -5,6 +5,7 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use curfew_config::units::quantity::format_size;
@@ -45,13 +46,18 @@ pub(crate) struct LastCheckpoint {
     most: u64,
 }
 
+/// Between the pod's name and the sandbox's; in no name of a whole one.
+const UNFINISHED: &str = ".tmp-";
+/// Far longer than one takes that is still being written.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
 impl LastCheckpoint {
     /// That of a sandbox; `None` where the node has no place for it.
     pub(crate) fn of(record: &SandboxRecord) -> Option<Self> {
         let dir = record.policy.checkpoint.dir.clone()?;
         let sandbox = record.sandbox.as_str();
         let name = record.pod.as_ref().map_or(sandbox, |pod| pod.uid.as_str());
-        let (path, unfinished) = (dir.join(name), dir.join(format!("{name}.tmp-{sandbox}")));
+        let (path, unfinished) = (dir.join(name), dir.join(format!("{name}{UNFINISHED}{sandbox}")));
         Some(Self { dir, path, unfinished, most: record.policy.checkpoint.max_size })
     }
 
@@ -88,6 +94,14 @@ impl LastCheckpoint {
         // A shim may have died over an earlier one.
         remove(&self.unfinished);
         DirBuilder::new().mode(0o700).create(&self.unfinished).map_err(io_error(&self.unfinished))
+    }
+
+    /// As [`Self::check_size`], where nobody may wait for a disk.
+    ///
+    /// # Errors
+    /// As [`Self::check_size`].
+    pub(crate) async fn keeps_to_its_size(self) -> Result<(), LastCheckpointError> {
+        blocking(move || self.check_size()).await
     }
 
     /// # Errors
@@ -145,6 +159,17 @@ impl LastCheckpoint {
     pub(crate) fn discard_now(&self) {
         remove(&self.unfinished);
     }
+}
+
+/// Removes what has been left unfinished by shims or nodes that died over it.
+pub(crate) fn sweep(dir: &Path) {
+    let is_old = |entry: &fs::DirEntry| {
+        let touched = entry.metadata().and_then(|of| of.modified()).ok();
+        touched.and_then(|touched| touched.elapsed().ok()).is_some_and(|age| age > LONGEST)
+    };
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let unfinished = entries.filter(|entry| entry.file_name().to_string_lossy().contains(UNFINISHED));
+    unfinished.filter(is_old).for_each(|entry| remove(&entry.path()));
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> LastCheckpointError + use<> {
@@ -210,6 +235,21 @@ mod tests {
         assert!(matches!(at.finish(), Err(LastCheckpointError::TooLarge { .. })));
         at.discard_now();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_was_left_unfinished_long_ago_is_swept_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, age) in [("uid", 2), ("uid.tmp-old", 2), ("uid.tmp-new", 0)] {
+            let path = dir.path().join(name);
+            fs::create_dir(&path).unwrap();
+            let touched = std::time::SystemTime::now() - age * LONGEST;
+            File::open(path).unwrap().set_modified(touched).unwrap();
+        }
+        sweep(dir.path());
+        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().flatten().map(|of| of.file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["uid", "uid.tmp-new"]);
     }
 
     #[test]

@@ -18,6 +18,8 @@ use crate::watched::{Watched, watch_for};
 
 /// How much of it is kept, from its beginning. The rest is a trace of what each thread was doing.
 const KEPT: usize = 8 << 10;
+/// A pipe holds less than so many times what is read at once.
+const READS: usize = 32;
 /// What is repeated of it at most, in characters.
 const REPEATED: usize = 300;
 /// How lines begin that say what happened, and not where.
@@ -68,8 +70,17 @@ impl PanicLog {
 
     /// What the process, which has ended, said of that: one line without control characters.
     pub(crate) fn headline(&self) -> Option<String> {
-        while self.log.take(self.log.fifo.get_ref()).is_ok() {}
+        // Whoever else still writes isn't listened to for ever.
+        (0..READS).take_while(|_| self.log.take(self.log.fifo.get_ref()).is_ok()).for_each(drop);
         headline(&self.log.kept.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl PanicLog {
+    /// Whether what has been said is of a breakdown, and not just a complaint.
+    pub(crate) fn is_of_a_panic(&self) -> bool {
+        let kept = self.log.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&kept).lines().any(|line| is_headline(&line))
     }
 }
 
@@ -94,9 +105,12 @@ async fn read(log: Arc<Log>) {
     }
 }
 
+fn is_headline(line: &&str) -> bool {
+    HEADLINES.iter().any(|beginning| line.starts_with(beginning))
+}
+
 fn headline(log: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(log);
-    let is_headline = |line: &&str| HEADLINES.iter().any(|beginning| line.starts_with(beginning));
     let mut lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty());
     let line = text.lines().find(is_headline).or_else(|| lines.next_back())?;
     Some(line.chars().filter(|c| !c.is_control()).take(REPEATED).collect())

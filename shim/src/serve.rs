@@ -1,6 +1,6 @@
 //! The shim proper: one process, one thread, one pod.
 
-use std::{fs::File, io, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{fs::File, io, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use curfew_config::{NoNewPrivs, NodePolicy, OnShimLoss, State};
@@ -12,9 +12,10 @@ use crate::{
     command::Reply,
     connections,
     events::EventQueue,
+    last_checkpoint,
     ledger::Ledger,
     logging, operator, outer_filter,
-    pod::{Pod, Tools},
+    pod::{Ended, Pod, Tools},
     privileges,
     reaper::Reaper,
     record::SandboxRecord,
@@ -27,6 +28,8 @@ use crate::{
 const LAST_EVENTS: Duration = Duration::from_secs(2);
 /// How long the disk may take to accept the pod's last entries.
 const LAST_ENTRIES: Duration = Duration::from_secs(2);
+/// Between two complaints that they aren't accepted.
+const LONG: Duration = Duration::from_secs(3600);
 /// How long what blocks may take to end with the shim.
 const LAST_CALLS: Duration = Duration::from_secs(2);
 /// So many can hang, as with output to a file on a server that is gone, before mounts wait for them.
@@ -91,7 +94,7 @@ async fn serve_pod(inherited: Inherited, record: SandboxRecord) -> anyhow::Resul
     let events = EventQueue::start(record.events_address.clone(), record.namespace.clone());
     let listener = connections::Listener::new(inherited.listener).context("taking over the socket")?;
     let connections = listener.connections();
-    let state = record.policy.state.clone();
+    let (state, checkpoints) = (record.policy.state.clone(), record.policy.checkpoint.dir.clone());
     // Early, since it takes its time to start.
     let watchdog = Watchdog::start(WatchedPod {
         namespace: record.namespace.clone(),
@@ -110,37 +113,53 @@ async fn serve_pod(inherited: Inherited, record: SandboxRecord) -> anyhow::Resul
     if let Err(error) = operator::serve(&dir.operator_socket(), handle.clone()) {
         log::warn!("the operator's socket: {error}");
     }
-    sweep_ledger(&state);
+    sweep(state, checkpoints);
 
-    let ended = pod.run().await;
+    end(pod.run().await, &dir, &events).await;
+    drop(inherited.lock);
+    Ok(())
+}
+
+/// What is left to do once the pod has ended.
+async fn end(ended: Ended, dir: &SandboxDir, events: &EventQueue) {
     ended.watchdog.release().await;
-    let is_remembered = match ended.ledger {
-        Some(entry) => entry.finish(LAST_ENTRIES).await,
-        None => true,
+    let unwritten = match ended.ledger {
+        Some(entry) if !entry.finish(LAST_ENTRIES).await && ended.has_verdict => Some(entry),
+        Some(_) | None => None,
     };
-    // First the directory: a new sandbox of the same name must not find this shim. What the ledger doesn't know yet is in
-    // the record, for whoever cleans up.
-    if (is_remembered || !ended.has_verdict)
-        && let Err(error) = dir.remove()
-    {
-        log::error!("cannot remove {}: {error}", dir.path().display());
+    // First the directory: a new sandbox of the same name must not find this shim.
+    if unwritten.is_none() {
+        remove(dir);
     }
     events.flush(LAST_EVENTS).await;
     if let Some(responder) = ended.shut_down {
         let _ = responder.send(Ok(Reply::Done));
         tokio::time::sleep(LAST_REPLY).await;
     }
-    drop(inherited.lock);
-    Ok(())
+    if let Some(entry) = unwritten {
+        // Nobody else would say that the pod's time was up, and it would come back as soon as there is room. If this is
+        // killed too, the record says so to whoever cleans up.
+        while !entry.finish(LONG).await {}
+        remove(dir);
+    }
 }
 
-/// Removes what the node need not remember any more, beside the pod's start.
-fn sweep_ledger(state: &State) {
+fn remove(dir: &SandboxDir) {
+    if let Err(error) = dir.remove() {
+        log::error!("cannot remove {}: {error}", dir.path().display());
+    }
+}
+
+/// Removes what the node need not keep any more, beside the pod's start.
+fn sweep(state: State, checkpoints: Option<PathBuf>) {
     let ledger = Ledger::at(&state.ledger, state.retention);
-    tokio::task::spawn_blocking(move || match ledger.sweep_now_and_then() {
-        Ok(0) => {}
-        Ok(count) => log::info!("{count} pods are forgotten"),
-        Err(error) => log::warn!("cannot sweep the ledger: {error}"),
+    tokio::task::spawn_blocking(move || {
+        match ledger.sweep_now_and_then() {
+            Ok(0) => {}
+            Ok(count) => log::info!("{count} pods are forgotten"),
+            Err(error) => log::warn!("cannot sweep the ledger: {error}"),
+        }
+        checkpoints.iter().for_each(|dir| last_checkpoint::sweep(dir));
     });
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 
-use crate::running::{Life, Running, lateness, on_a_node, say};
+use crate::running::{BY_SHIM, Life, Running, lateness, on_a_node, say};
 
 const HOUR: i64 = 3600;
 /// Long enough for a look at it halfway.
@@ -55,7 +55,7 @@ fn ends_on_time_over_a_step_of(seconds: i64) {
         let due = started + Duration::from_secs(LIFE.limit);
         assert!(Instant::now() + Duration::from_millis(500) > due, "{:?} early", due.elapsed());
         say(due.elapsed(), lateness());
-        running.ends_with_124();
+        running.ends_with_124(BY_SHIM);
         // As it was, and the other way round.
         drop(stepped);
         crate::running::is_refused(h, LIFE);

@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 use harness::{Harness, Signal, rpc::poll};
 
 use crate::running::{
-    Life, MARGIN, Running, SHORT, both_exits_are, lateness, long, on_a_node, on_a_node_with, processes,
+    BY_SHIM, BY_WATCHDOG, Life, MARGIN, Running, SHORT, both_exits_are, lateness, long, on_a_node,
+    on_a_node_with, processes, was_ended_by,
 };
 
 /// What containerd gives `delete`.
@@ -36,6 +37,7 @@ fn at_once_with_a_shim_that_is_killed_during_the_grace() {
         running.is_gone(SystemTime::now(), lateness());
         both_exits_are(&events, 124);
         running.see_it_forgotten("DeadlineExceeded");
+        was_ended_by(h, BY_WATCHDOG);
     });
 }
 
@@ -46,7 +48,7 @@ fn on_time_without_containerd() {
         h.containerd.kill9();
         running.is_gone(running.due(), lateness());
         h.containerd.restart();
-        running.ends_with_124();
+        running.ends_with_124(BY_SHIM);
     });
 }
 
@@ -69,6 +71,19 @@ fn at_once_without_a_shim_and_containerd() {
 }
 
 #[test]
+fn what_a_lost_shim_cost_a_pod_is_not_taken_for_its_deadline_later() {
+    on_a_node(|h| {
+        let running = Running::start(h, Life { limit: 10, grace: 0 });
+        kill_containerd_and_shim(h, &running);
+        running.is_gone_at_once(SystemTime::now(), lateness());
+        let late = running.due() + Duration::from_millis(200);
+        std::thread::sleep(late.duration_since(SystemTime::now()).unwrap_or_default());
+        h.containerd.restart();
+        running.see_it_forgotten("ShimLost");
+    });
+}
+
+#[test]
 fn on_time_without_a_shim_and_containerd_where_the_node_holds() {
     on_a_node_with("[timeout]\non_shim_loss = \"hold\"\n", |h| {
         let running = Running::start(h, SHORT);
@@ -76,6 +91,7 @@ fn on_time_without_a_shim_and_containerd_where_the_node_holds() {
         running.is_gone(running.due(), lateness());
         h.containerd.restart();
         running.see_it_forgotten("DeadlineExceeded");
+        was_ended_by(h, BY_WATCHDOG);
     });
 }
 
@@ -87,7 +103,7 @@ fn by_the_watchdog_where_the_shim_is_stopped() {
         shim.signal(Signal::SIGSTOP);
         running.is_gone(running.due() + MARGIN, lateness());
         shim.signal(Signal::SIGCONT);
-        running.ends_with_124();
+        running.ends_with_124(BY_WATCHDOG);
     });
 }
 
@@ -106,7 +122,7 @@ fn on_time_without_the_watchdog_that_was_killed() {
         shim.signal(Signal::SIGSTOP);
         running.is_gone(running.due() + MARGIN, lateness());
         shim.signal(Signal::SIGCONT);
-        running.ends_with_124();
+        running.ends_with_124(BY_WATCHDOG);
     });
 }
 
@@ -118,7 +134,7 @@ fn on_time_though_the_watchdog_is_stopped() {
         watchdog.signal(Signal::SIGSTOP);
         running.is_gone(running.due(), lateness());
         watchdog.signal(Signal::SIGCONT);
-        running.ends_with_124();
+        running.ends_with_124(BY_SHIM);
     });
 }
 
@@ -128,7 +144,7 @@ fn on_time_though_the_watchdog_is_stopped_for_good() {
         let running = Running::start(h, SHORT);
         running.watchdog().signal(Signal::SIGSTOP);
         running.is_gone(running.due(), lateness());
-        running.ends_with_124();
+        running.ends_with_124(BY_SHIM);
         // It cannot hear that the pod has ended.
         h.nothing_runs_within(Duration::from_secs(10));
     });

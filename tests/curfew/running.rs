@@ -97,6 +97,10 @@ pub(crate) fn recorded_due(h: &Harness, sandbox: &str) -> SystemTime {
     SystemTime::now() + Duration::from_nanos(due) - now
 }
 
+/// By SIGKILL to its processes; through its cgroup too where they take more than a moment to end.
+pub(crate) const BY_SHIM: &[&str] = &["process", "cgroup"];
+pub(crate) const BY_WATCHDOG: &[&str] = &["watchdog"];
+
 impl<'h> Running<'h> {
     pub(crate) fn start(h: &'h Harness, life: Life) -> Self {
         let pause = h.start(pause("pause", life));
@@ -165,7 +169,7 @@ impl<'h> Running<'h> {
     }
 
     /// What a shim that is there answers, and what holds from then on.
-    pub(crate) fn ends_with_124(self) {
+    pub(crate) fn ends_with_124(self, by: &[&str]) {
         for task in [&self.pod.workload, &self.pod.pause] {
             assert_eq!(task.wait_for(PATIENCE).unwrap().status, 124, "{}", task.id());
         }
@@ -173,10 +177,7 @@ impl<'h> Running<'h> {
         for task in [&self.pod.workload, &self.pod.pause] {
             task.delete().unwrap();
         }
-        let log = self.h.containerd.log();
-        let ended_by =
-            log.lines().filter_map(|line| line.split("the sandbox is gone, by ").nth(1)).next_back();
-        eprintln!("ended by the shim's step: {ended_by:?}");
+        was_ended_by(self.h, by);
         is_refused(self.h, self.life);
     }
 
@@ -196,6 +197,18 @@ impl<'h> Running<'h> {
         std::thread::sleep(self.due().duration_since(SystemTime::now()).unwrap_or_default());
         is_refused(self.h, self.life);
     }
+}
+
+/// What the ledger says that the pod was ended by, one of these.
+#[track_caller]
+pub(crate) fn was_ended_by(h: &Harness, by: &[&str]) {
+    let path = h.containerd.dir().join("ledger").join(UID).with_extension("json");
+    let ended_by = || {
+        let entry: Value = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+        entry["ended_by"].as_str().map(str::to_owned)
+    };
+    let found = poll(PATIENCE, ended_by);
+    assert!(found.as_deref().is_some_and(|found| by.contains(&found)), "{found:?} instead of {by:?}");
 }
 
 /// What the termination message says once kubelet may read it: that a pod of this life ended so.

@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use curfew_config::OnShimLoss;
+
 use super::{
     Failure,
     node::{Node, clean, end_with_shim, within},
@@ -122,10 +124,19 @@ fn sandboxes(node: &Node) -> Result<Vec<Stray>, String> {
     let dirs = SandboxDir::all(&node.state_dir);
     let dirs = dirs.map_err(|error| format!("{}: {error}", node.state_dir.display()))?;
     let strays = dirs.into_iter().filter_map(|dir| match dir.is_served() {
+        false if is_held(&dir) => None,
         false => Some(Stray::Sandbox(dir)),
         true => overdue(&dir).map(|why| Stray::Overdue { dir, why }),
     });
     Ok(strays.collect())
+}
+
+/// Whether a sandbox without a shim may run on until its time is up, with its watchdog.
+fn is_held(dir: &SandboxDir) -> bool {
+    let Ok(record) = SandboxRecord::read(dir) else { return false };
+    record.policy.timeout.on_shim_loss == OnShimLoss::Hold
+        && record.process.is_some_and(ProcessName::is_running)
+        && record.span.as_ref().is_some_and(|span| !span.is_over())
 }
 
 /// Why a sandbox that has a shim should be gone, if it should.
@@ -147,7 +158,9 @@ fn overdue(dir: &SandboxDir) -> Option<String> {
     match Ledger::at(&state.ledger, state.retention).read(&record.pod.as_ref()?.uid) {
         Ok(Some(_)) => None,
         Ok(None) => Some("it has no ledger entry".to_owned()),
-        Err(error) => Some(error.to_string()),
+        // What a new attempt would be refused for. A file that cannot be read just now is none.
+        Err(error) if error.is_of_the_entry() => Some(error.to_string()),
+        Err(_) => None,
     }
 }
 

@@ -102,11 +102,19 @@ impl Span {
         if self.claim.as_deref() == Some(claim.text()) {
             return Ok(None);
         }
-        let started = if self.waits { now } else { self.started.here()? };
-        // A deadline that has passed is now, so that a grace follows it.
-        let limit = claim.limit(started).max(now.since(started)).min(most);
-        let claimed = if self.waits { Self::new(started, limit, self.grace()) } else { self.lasting(limit) };
-        let mut claimed = claimed?;
+        let mut claimed = if self.waits {
+            Self::new(now, claim.limit(now).min(most), self.grace())?
+        } else {
+            // By its end, since its beginning may be before this boot.
+            let (due, limit) = (self.due.here()?, self.limit());
+            let asked = match claim.until {
+                Until::For(duration) => duration,
+                Until::At(until) => limit.saturating_add(until.since(due)).saturating_sub(due.since(until)),
+            };
+            // A deadline that has passed is now, so that a grace follows it.
+            let least = limit.saturating_sub(due.since(now));
+            self.lasting(asked.max(least).min(most))?
+        };
         claimed.is_final = self.is_final;
         claimed.claim = Some(claim.text.clone());
         Ok(Some(claimed))
@@ -136,6 +144,22 @@ mod tests {
     /// When its time is up, from `started` on.
     fn due(span: &Span, started: Boottime) -> Duration {
         span.due.here().unwrap().since(started)
+    }
+
+    #[test]
+    fn a_moment_moves_the_end_there_also_after_a_reboot() {
+        let (waiting, now) = waiting(Duration::ZERO);
+        let mut span = waiting.claimed(&claim("5h"), now, 24 * HOUR).unwrap().unwrap();
+        // Begun before this boot, with a clock that says so.
+        span.started = span.started.clone().on_another_clock();
+        let at = |later| Claim { text: format!("{later:?}"), until: Until::At(now.after(later)) };
+        for (said, expected) in [(7 * HOUR, 7 * HOUR), (2 * HOUR, 2 * HOUR), (40 * HOUR, 24 * HOUR)] {
+            let moved = span.claimed(&at(said), now, 24 * HOUR).unwrap().unwrap();
+            assert_eq!((due(&moved, now), moved.limit()), (expected, expected));
+        }
+        // What has passed is now, and no earlier.
+        let over = span.claimed(&at(Duration::ZERO), now.after(HOUR), 24 * HOUR).unwrap().unwrap();
+        assert_eq!(due(&over, now), HOUR);
     }
 
     #[test]

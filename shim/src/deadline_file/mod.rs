@@ -30,6 +30,11 @@ pub(crate) enum DeadlineFileError {
         volume.display()
     )]
     Exposed { volume: PathBuf },
+    #[error(
+        "{DEADLINE_FILE}: the mount at {} is a subPath's, which kubelet doesn't keep up to date",
+        target.display()
+    )]
+    Subpath { target: PathBuf },
     #[error("{DEADLINE_FILE}: cannot open {}: {source}", volume.display())]
     Unopenable { volume: PathBuf, source: std::io::Error },
 }

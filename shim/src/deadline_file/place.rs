@@ -18,6 +18,9 @@ pub(crate) struct Place {
     pub(super) below: PathBuf,
 }
 
+/// Where kubelet binds what a container has by subPath: it doesn't renew that, nor does its path say what else shows it.
+const SUBPATHS: &str = "volume-subpaths";
+
 struct Mount<'a> {
     source: &'a str,
     target: &'a Path,
@@ -57,6 +60,9 @@ impl Place {
         let Some(mount) = nearest.filter(|mount| mount.is_bind) else { return Ok(None) };
         if !mount.is_read_only {
             return Err(DeadlineFileError::Writable { target: mount.target.to_owned() });
+        }
+        if Path::new(mount.source).components().any(|part| part.as_os_str() == SUBPATHS) {
+            return Err(DeadlineFileError::Subpath { target: mount.target.to_owned() });
         }
         let below = file.strip_prefix(mount.target).unwrap_or(Path::new("")).to_owned();
         Ok(Some(Self { source: mount.source.into(), below }))
@@ -98,6 +104,13 @@ mod tests {
 
     fn bind(target: &str, source: &str, options: &[&str]) -> Value {
         json!({ "destination": target, "source": source, "type": "bind", "options": options })
+    }
+
+    #[test]
+    fn a_mount_by_sub_path_is_refused() {
+        let source = "/var/lib/kubelet/pods/uid/volume-subpaths/podinfo/agent/0";
+        let error = find(json!([bind("/etc/podinfo", source, &["ro"])])).unwrap_err();
+        assert!(error.to_string().contains("/etc/podinfo is a subPath's"), "{error}");
     }
 
     #[test]

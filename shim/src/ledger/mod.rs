@@ -41,6 +41,20 @@ pub(crate) enum LedgerError {
     Expired { uid: String, verdict: Verdict },
 }
 
+impl LedgerError {
+    /// Whether it is the entry itself that is no good, which it will be again.
+    pub(crate) fn is_of_the_entry(&self) -> bool {
+        match self {
+            Self::Unreadable { source, .. } => is_no_entry(source),
+            Self::Unwritable { .. } | Self::Expired { .. } => false,
+        }
+    }
+}
+
+fn is_no_entry(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::FileTooLarge)
+}
+
 /// The ledger in one directory.
 #[derive(Debug, Clone)]
 pub(crate) struct Ledger {

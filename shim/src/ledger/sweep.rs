@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{EXTENSION, Entry, LARGEST, Ledger};
+use super::{EXTENSION, Entry, LARGEST, Ledger, is_no_entry};
 use crate::durable;
 
 /// Sweeping is for the node, not for one pod: once in so long is enough, and sooner where less is remembered.
@@ -70,7 +70,7 @@ fn is_over(path: &Path, now: SystemTime) -> bool {
     match durable::read_bounded(path, LARGEST).and_then(|text| Entry::parse(&text)) {
         // Its file alone says when somebody was refused.
         Ok(entry) => entry.is_old() && is_older(path, now, entry.retention()),
-        Err(error) => matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::FileTooLarge),
+        Err(error) => is_no_entry(&error),
     }
 }
 

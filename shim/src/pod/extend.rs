@@ -90,12 +90,18 @@ impl Pod {
         // The time may have been up while this was written down.
         self.refuse_if_expired()?;
         let due = span.due.here().map_err(Error::system(READING))?;
-        self.deadline.extend(due, span.limit()).map_err(Error::system("setting the deadline's timer"))?;
-        let waited = self.waits_for_claim();
-        self.record.span = Some(span);
+        let (waited, limit) = (self.waits_for_claim(), span.limit());
+        let before = self.record.span.replace(span);
+        let set = self.write_record().and_then(|()| {
+            self.deadline.extend(due, limit).map_err(Error::system("setting the deadline's timer"))
+        });
+        if set.is_err() {
+            self.record.span = before;
+            return set;
+        }
         if waited {
             self.start_clocks();
         }
-        self.write_record()
+        Ok(())
     }
 }

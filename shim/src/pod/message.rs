@@ -41,7 +41,14 @@ impl Pod {
         let Some(container) = self.containers.get(id) else { return };
         let Some(file) = &container.termination_log else { return };
         let Some(cause) = self.cause_of(container, status, out_of_memory) else { return };
-        let now = || self.sandbox_stats().as_ref().map(Usage::of);
+        let now = || {
+            let mut stats = self.sandbox_stats()?;
+            if self.record.host_network {
+                // Everybody's.
+                stats.network.clear();
+            }
+            Some(Usage::of(&stats))
+        };
         let usage = self.usage_at_the_end.clone().or_else(now).unwrap_or_default();
         let message = message(cause, self.record.span.as_ref(), Boottime::now(), usage);
         if let Err(error) = message.write(file) {

@@ -160,7 +160,7 @@ impl Saving {
     /// Returns once it is larger than it may be.
     async fn outgrown(&self) -> LastCheckpointError {
         loop {
-            if let Err(error) = self.place.check_size() {
+            if let Err(error) = self.place.clone().keeps_to_its_size().await {
                 return error;
             }
             tokio::time::sleep(LOOK_AGAIN).await;

@@ -35,6 +35,10 @@ impl Pod {
         id: &ContainerId,
         direction: Direction,
     ) -> Result<impl Future<Output = Input> + Send + use<>, Error> {
+        if matches!(direction, Direction::Resume) {
+            // What is stopped then stays so until it is killed.
+            self.refuse_if_expired()?;
+        }
         let alone = self.containers.values().all(|c| c.id == *id || c.init.has_ended());
         let control = self.control();
         let limit = self.tools.calls.signal;

@@ -56,7 +56,9 @@ impl Sandbox {
         let said = self.panic_log.as_ref().and_then(PanicLog::headline);
         let status = match (status.code(), status.signal()) {
             (None, Some(signal)) if signal != libc::SIGKILL => exit_code(status),
-            (Some(GO_PANIC), _) if said.is_some() => STATUS_CRASHED,
+            (Some(GO_PANIC), _) if self.panic_log.as_ref().is_some_and(PanicLog::is_of_a_panic) => {
+                STATUS_CRASHED
+            }
             _ => return None,
         };
         Some(Crash { status, said })

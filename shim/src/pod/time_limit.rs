@@ -94,7 +94,9 @@ impl Pod {
     /// What can be counted only as long as there are processes.
     fn last_counts(&self) -> LastCounts {
         let Some(sandbox) = &self.sandbox else { return LastCounts::default() };
-        let network = self.record.process.map(|name| stats::read_network(name, &sandbox.process));
+        // The host's own is everybody's.
+        let process = self.record.process.filter(|_| !self.record.host_network);
+        let network = process.map(|name| stats::read_network(name, &sandbox.process));
         // systemd removes a scope with its last process.
         let by_systemd = self.record.cgroup.is_by_systemd();
         let others = by_systemd.then(|| stats::read(&sandbox.cgroup).ok()).flatten();
