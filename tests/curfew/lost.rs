@@ -37,7 +37,8 @@ fn at_once_with_a_shim_that_is_killed_during_the_grace() {
         running.is_gone(SystemTime::now(), lateness());
         both_exits_are(&events, 124);
         running.see_it_forgotten("DeadlineExceeded");
-        was_ended_by(h, BY_WATCHDOG);
+        // containerd, which is alive, may be as quick as the watchdog.
+        was_ended_by(h, &["watchdog", "delete"]);
     });
 }
 

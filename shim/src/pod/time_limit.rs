@@ -158,7 +158,8 @@ impl Pod {
 
     /// The sandbox is gone, by this step.
     pub(super) fn time_limit_enforced(&mut self, step: Step) {
-        let by_watchdog = step == Step::Workload && SandboxEnd::read(&self.tools.dir).is_some();
+        // It acts where this comes too late, and some of the sandbox's threads may be there still when it has.
+        let by_watchdog = SandboxEnd::read(&self.tools.dir).is_some();
         let step = if by_watchdog { Step::Watchdog } else { step };
         log::info!(pod = self.record.sandbox.as_str(); "the sandbox is gone, by {}", step.words());
         self.note(Change::EndedBy(step));
