@@ -96,15 +96,20 @@ fn on_time_without_a_shim_and_containerd_where_the_node_holds() {
     });
 }
 
+/// Nobody else acts while the shim is stopped.
+fn is_left_to_its_watchdog(running: Running<'_>) {
+    let shim = running.shim();
+    shim.signal(Signal::SIGSTOP);
+    running.is_gone(running.due() + MARGIN, lateness());
+    shim.signal(Signal::SIGCONT);
+    running.ends_with_124(BY_WATCHDOG);
+}
+
 #[test]
 fn by_the_watchdog_where_the_shim_is_stopped() {
     on_a_node(|h| {
         let running = Running::start(h, SHORT);
-        let shim = running.shim();
-        shim.signal(Signal::SIGSTOP);
-        running.is_gone(running.due() + MARGIN, lateness());
-        shim.signal(Signal::SIGCONT);
-        running.ends_with_124(BY_WATCHDOG);
+        is_left_to_its_watchdog(running);
     });
 }
 
@@ -119,11 +124,7 @@ fn on_time_without_the_watchdog_that_was_killed() {
         poll(Duration::from_secs(5), || another().then_some(())).unwrap();
         assert!(h.containerd.log().contains("the watchdog is lost"));
         // The other one knows what the first did.
-        let shim = running.shim();
-        shim.signal(Signal::SIGSTOP);
-        running.is_gone(running.due() + MARGIN, lateness());
-        shim.signal(Signal::SIGCONT);
-        running.ends_with_124(BY_WATCHDOG);
+        is_left_to_its_watchdog(running);
     });
 }
 

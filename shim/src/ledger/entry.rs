@@ -80,9 +80,7 @@ impl Verdict {
         let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         Self { reason, at: unix_millis(at), limit }
     }
-}
 
-impl Verdict {
     /// What it was allowed.
     pub(crate) fn limit(&self) -> Duration {
         Duration::from_millis(self.limit)
@@ -93,7 +91,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(self.at.min(LAST_DATE));
         let at = humantime::format_rfc3339_seconds(at);
-        let limit = curfew_config::units::format_duration(Duration::from_millis(self.limit));
+        let limit = curfew_config::units::format_duration(self.limit());
         write!(f, "{} at {at}, after {limit}", self.reason.words())
     }
 }

@@ -104,13 +104,13 @@ impl Pod {
     }
 
     fn mark_expired(&mut self, last: LastCounts) {
-        let (reason, limit) = (self.end_reason.words(), self.allowed(self.end_reason));
-        let limit = curfew_config::units::format_duration(limit);
-        log::info!(pod = self.record.sandbox.as_str(); "{reason}: the limit of {limit} is reached");
+        let (reason, limit) = (self.end_reason, self.allowed(self.end_reason));
+        let text = curfew_config::units::format_duration(limit);
+        log::info!(pod = self.record.sandbox.as_str(); "{}: the limit of {text} is reached", reason.words());
         self.clocks.clear();
         self.claim.forget_file();
         self.record.expired = true;
-        let verdict = Verdict::now(self.end_reason, self.allowed(self.end_reason));
+        let verdict = Verdict::now(reason, limit);
         self.record.verdict = Some(verdict.clone());
         let others = last.others.or_else(|| stats::read(&self.sandbox.as_ref()?.cgroup).ok());
         self.usage_at_the_end = others.map(|others| Usage::of(&Stats { network: last.network, ..others }));

@@ -49,6 +49,11 @@ struct Charge {
 }
 
 impl Charge {
+    /// Has nothing to do with the sandbox that it was about.
+    fn clear(&mut self) {
+        *self = Self { hold: self.hold, ..Self::default() };
+    }
+
     /// Whether there is nothing to be killed, nor will be.
     fn is_nothing(&self) -> bool {
         self.processes.is_empty() && self.cgroup == Cgroup::default()
@@ -150,7 +155,7 @@ impl Watch {
         }
         for _ in 0..LAST_LOOKS {
             if self.charge.is_gone() {
-                self.charge = Charge { hold: self.charge.hold, ..Charge::default() };
+                self.charge.clear();
                 // Unsetting a valid timer cannot fail.
                 let _ = timer::set(&self.timer, None);
                 return;
@@ -189,7 +194,7 @@ impl Watch {
                 timer::set(&self.timer, over.map(|over| over.after(MARGIN)))?;
             }
             Message::Forget => {
-                self.charge = Charge { hold: self.charge.hold, ..Charge::default() };
+                self.charge.clear();
                 if std::mem::take(&mut self.kills) {
                     SandboxEnd::remove(&self.dir.itself);
                 }
