@@ -7,7 +7,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -148,20 +148,11 @@ fn an_exec_ends_at_its_own_limit_with_all_that_came_from_it(h: &Harness) {
     end([workload, pause]);
 }
 
-/// A file as kubelet makes it for a container.
-fn termination_log(h: &Harness, name: &str) -> PathBuf {
-    let dir = h.containerd.dir().join("kubelet/pods").join(UID).join("containers").join(name);
-    fs::create_dir_all(&dir).unwrap();
-    let file = dir.join("0");
-    fs::File::create(&file).unwrap();
-    file
-}
-
 #[test]
 fn a_pod_says_why_it_ended_unless_its_workload_has_said_something() {
     with_kubelet(|h| {
         let pause = pod(h, &[("timeout", "2s")]);
-        let (silent, own) = (termination_log(h, "silent"), termination_log(h, "own"));
+        let (silent, own) = (h.termination_log(UID, "silent"), h.termination_log(UID, "own"));
         let start = |script: &str, id: &str, log: &Path| {
             let spec = Spec::new(["sh", "-c", script]).id(id).bind(log, "/dev/termination-log", &["rw"]);
             h.start(spec.container_of("pause", pause.pid()))

@@ -20,8 +20,7 @@ use std::{
 use harness::{Signal, cgroup};
 
 use running::{
-    BY_SHIM, Life, Running, SHORT, is_refused, lateness, on_a_node, pause, recorded_due, say, says,
-    termination_log,
+    BY_SHIM, Life, Running, SHORT, UID, is_refused, lateness, on_a_node, pause, recorded_due, say, says,
 };
 
 #[test]
@@ -66,7 +65,7 @@ fn on_time_though_the_gofer_is_stopped() {
 fn on_time_though_the_sandbox_is_paused() {
     on_a_node(|h| {
         // A container with siblings cannot be paused.
-        let log = termination_log(h);
+        let log = h.termination_log(UID, "endless");
         let alone = pause("alone", SHORT).bind(&log, "/dev/termination-log", &["rw"]);
         let task = h.start(alone.edit(|spec| {
             spec["annotations"].as_object_mut().unwrap().remove("io.kubernetes.cri.container-type");

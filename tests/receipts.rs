@@ -22,15 +22,6 @@ fn with_kubelet(class: &str, test: impl FnOnce(&Harness)) {
     with_options(Runtime::Curfew, Options { node, class: class.into(), ..Options::default() }, test);
 }
 
-/// A file as kubelet makes it for a container.
-fn termination_log(h: &Harness, name: &str) -> PathBuf {
-    let dir = h.containerd.dir().join("kubelet/pods").join(UID).join("containers").join(name);
-    fs::create_dir_all(&dir).unwrap();
-    let file = dir.join("0");
-    fs::File::create(&file).unwrap();
-    file
-}
-
 fn script(script: &str, log: &Path) -> Spec {
     Spec::new(["sh", "-c", script]).bind(log, "/dev/termination-log", &["rw"])
 }
@@ -55,7 +46,7 @@ fn a_class_that_asks_for_receipts_gets_one_at_every_end() {
             ("wrong", "exit 3", 3, "Error"),
             ("killed", "sleep 1000", 137, "Error"),
         ] {
-            let log = termination_log(h, name);
+            let log = h.termination_log(UID, name);
             let task = h.start(script(words, &log).id(name).container_of("pause", pause.pid()));
             if status == 137 {
                 task.kill(Signal::SIGKILL).unwrap();
@@ -70,7 +61,7 @@ fn a_class_that_asks_for_receipts_gets_one_at_every_end() {
             assert_eq!(message["pids_peak"].as_u64().is_some_and(|peak| peak > 5), has_peak, "{message}");
             task.delete().unwrap();
         }
-        let log = termination_log(h, "own");
+        let log = h.termination_log(UID, "own");
         let spec = script("echo -n mine >/dev/termination-log", &log);
         let task = h.start(spec.id("own").container_of("pause", pause.pid()));
         task.wait_for(PATIENCE).unwrap();
@@ -83,7 +74,7 @@ fn a_class_that_asks_for_receipts_gets_one_at_every_end() {
 #[test]
 fn without_receipts_a_container_that_ends_by_itself_says_nothing() {
     with_kubelet("", |h| {
-        let log = termination_log(h, "quiet");
+        let log = h.termination_log(UID, "quiet");
         // The exit code of a sandbox that panics, and it is the workload's own.
         let task = h.start(script("echo panic: no >&2; exit 2", &log));
         assert_eq!(task.wait_for(PATIENCE).unwrap().status, 2);
@@ -97,7 +88,7 @@ fn without_receipts_a_container_that_ends_by_itself_says_nothing() {
 #[track_caller]
 fn ended_by(h: &Harness, happens: impl FnOnce(&Process)) -> (u32, PathBuf, Pod) {
     let pause = pause(h);
-    let log = termination_log(h, "workload");
+    let log = h.termination_log(UID, "workload");
     let workload = h.start(script("sleep 1000", &log).id("workload").container_of("pause", pause.pid()));
     happens(&Process::read(pause.pid().cast_signed()).unwrap());
     // The sentry is asked for it.

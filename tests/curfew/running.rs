@@ -76,15 +76,6 @@ pub(crate) fn processes(h: &Harness, is_it: impl Fn(&str) -> bool) -> Vec<Proces
     all.into_iter().filter(|process| is_it(&process.command)).collect()
 }
 
-/// A file as kubelet makes it for a container.
-pub(crate) fn termination_log(h: &Harness) -> PathBuf {
-    let dir = h.containerd.dir().join("kubelet/pods").join(UID).join("containers/endless");
-    fs::create_dir_all(&dir).unwrap();
-    let file = dir.join("0");
-    fs::File::create(&file).unwrap();
-    file
-}
-
 /// When a sandbox's time is up, as its record has it on a clock that nobody can set, and by the wall's clock of now.
 pub(crate) fn recorded_due(h: &Harness, sandbox: &str) -> SystemTime {
     let dirs = fs::read_dir(h.containerd.state_dir().join("s")).unwrap().flatten();
@@ -104,7 +95,7 @@ pub(crate) const BY_WATCHDOG: &[&str] = &["watchdog"];
 impl<'h> Running<'h> {
     pub(crate) fn start(h: &'h Harness, life: Life) -> Self {
         let pause = h.start(pause("pause", life));
-        let termination_log = termination_log(h);
+        let termination_log = h.termination_log(UID, "endless");
         let endless = Spec::new(["sh", "-c", "trap '' TERM; while true; do :; done"]).id("endless");
         let endless = endless.bind(&termination_log, "/dev/termination-log", &["rw"]);
         let workload = h.start(endless.container_of("pause", pause.pid()));

@@ -51,6 +51,7 @@ pub mod task;
 pub mod version;
 pub mod volume;
 
+mod kubelet;
 mod orphans;
 mod pods;
 mod rules;
