@@ -132,14 +132,30 @@ pub(crate) struct DeviceIo {
 /// Reads what the members of `cgroup` use.
 ///
 /// # Errors
-/// None of the cgroup's directories exists, as before Create and after Delete.
+/// None of the cgroup's directories exists, as before Create and after Delete, or one of them was removed meanwhile, as
+/// systemd does with a scope's in the moment in which it is empty: what was read of it then counts for nothing.
 pub(crate) fn read(cgroup: &Cgroup) -> io::Result<Stats> {
-    if cgroup.directory_with("cgroup.procs").is_none() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "the sandbox's cgroup doesn't exist"));
+    let gone = |message| Err(io::Error::new(io::ErrorKind::NotFound, message));
+    let there = existing(cgroup);
+    if there == 0 {
+        return gone("the sandbox's cgroup doesn't exist");
     }
+    let stats = read_controllers(cgroup);
+    if existing(cgroup) < there {
+        return gone("the sandbox's cgroup was removed while it was read");
+    }
+    Ok(stats)
+}
+
+/// How many of the cgroup's directories are there.
+fn existing(cgroup: &Cgroup) -> usize {
+    cgroup.directories().iter().filter(|directory| directory.join("cgroup.procs").exists()).count()
+}
+
+fn read_controllers(cgroup: &Cgroup) -> Stats {
     let (memory, memory_version) = read_memory(cgroup).unzip();
     let (cpu, cpu_version) = read_cpu(cgroup).unzip();
-    Ok(Stats {
+    Stats {
         version: memory_version.or(cpu_version).unwrap_or(Version::V2),
         cpu,
         memory,
@@ -150,7 +166,7 @@ pub(crate) fn read(cgroup: &Cgroup) -> io::Result<Stats> {
         }),
         io: read_io(cgroup),
         network: Vec::new(),
-    })
+    }
 }
 
 /// A cgroup's memory in use, to be read again and again: the file stays open.

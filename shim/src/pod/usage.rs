@@ -112,14 +112,18 @@ impl LastStats {
         Self(watch::Sender::new(None))
     }
 
-    /// Keeps `stats`. A network that is gone with the last process counts as it did, and CPU time never runs back, as a
-    /// container's share of its pod's can that did nothing while others did.
+    /// Keeps `stats`. A network that is gone with the last process counts as it did, and so does a controller whose
+    /// directory is gone on version 1. CPU time never runs back, as a container's share of its pod's can that did nothing
+    /// while others did.
     fn keep(&self, mut stats: Stats) -> Stats {
         self.0.send_modify(|last| {
             if let Some(last) = last.take() {
                 if stats.network.is_empty() {
                     stats.network = last.network;
                 }
+                stats.memory = stats.memory.or(last.memory);
+                stats.pids = stats.pids.or(last.pids);
+                stats.cpu = stats.cpu.or(last.cpu);
                 if let (Some(cpu), Some(last)) = (&mut stats.cpu, last.cpu) {
                     cpu.usage_ns = cpu.usage_ns.max(last.usage_ns);
                 }
@@ -221,7 +225,9 @@ mod tests {
         let network = vec![stats::Interface { name: "eth0".into(), ..stats::Interface::default() }];
         assert_eq!(last.keep(of(7, network.clone())), of(7, network.clone()));
         assert_eq!(last.keep(of(5, Vec::new())), of(7, network.clone()));
-        assert_eq!(last.keep(of(9, Vec::new())), of(9, network));
+        assert_eq!(last.keep(of(9, Vec::new())), of(9, network.clone()));
+        // Its directory was removed before the others.
+        assert_eq!(last.keep(Stats { cpu: None, ..none.clone() }), of(9, network));
     }
 
     #[test]

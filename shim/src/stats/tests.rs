@@ -1,6 +1,8 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -230,6 +232,34 @@ fn a_cgroup_that_is_gone_is_not_found() {
     let root = tempfile::tempdir().unwrap();
     let gone = Cgroup::of_directories(vec![root.path().join("gone")]);
     assert_eq!(read(&gone).unwrap_err().kind(), io::ErrorKind::NotFound);
+}
+
+#[test]
+fn a_cgroup_that_is_removed_while_it_is_read_is_not_found() {
+    let root = tempfile::tempdir().unwrap();
+    let (here, away) = (root.path().join("here"), root.path().join("away"));
+    let cgroup = v2(&here, &[("memory.current", "1\n"), ("pids.current", "1\n")]);
+    let whole = read(&cgroup).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Relaxed) {
+                // Fails until the reader has brought it back, so that no read spans both.
+                let _ = fs::rename(&here, &away);
+                thread::sleep(Duration::from_micros(50));
+            }
+        });
+        let read_or_restore = |_| {
+            let stats = read(&cgroup);
+            if stats.is_err() {
+                fs::rename(&away, &here).unwrap();
+            }
+            stats.ok()
+        };
+        let torn = (0..20_000).filter_map(read_or_restore).find(|stats| *stats != whole);
+        done.store(true, Relaxed);
+        assert_eq!(torn, None);
+    });
 }
 
 /// The test's own cgroup, in whatever hierarchy has one for it below the root.
