@@ -151,8 +151,11 @@ fn measured(h: &Harness, part: Part, order: &Order) -> Result<Vec<Row>> {
     say(&format!("{part:?}"));
     let rows = match part {
         Part::Alone => {
-            let late = series::alone(h, order.rounds(200))?;
-            vec![Row::new("alone", "ms", late, Target::P99(20.0))]
+            let (late, by_hand) = series::alone_and_by_hand(h, order.rounds(200))?;
+            vec![
+                Row::new("alone", "ms", late, Target::P99(20.0)),
+                Row::new("the same, killed by hand with its shim stopped", "ms", by_hand, Target::None),
+            ]
         }
         Part::Once => at_once(h, order)?,
         Part::Busy => {

@@ -112,9 +112,14 @@ impl Pod {
 
     /// Waits for the answer that its time is up, and deletes it.
     pub(crate) fn expired(self) -> Result<()> {
+        self.ended(124)
+    }
+
+    /// Waits for the answer that it has ended with this status, and deletes it.
+    pub(crate) fn ended(self, expected: u32) -> Result<()> {
         for task in [&self.workload, &self.pause] {
             let status = task.wait()?.status;
-            if status != 124 {
+            if status != expected {
                 return Err(format!("{} ended with {status}", task.id()).into());
             }
         }

@@ -16,6 +16,8 @@ use super::watch::{Watch, boottime};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A deadline at which everything that is to be watched is under watch for long.
 const LIMIT: &str = "1s";
+/// As long as that.
+const LIKE_LIMIT: Duration = Duration::from_secs(1);
 
 #[allow(clippy::cast_precision_loss, reason = "a time in three digits")]
 fn millis(from: u64, to: u64) -> f64 {
@@ -24,15 +26,37 @@ fn millis(from: u64, to: u64) -> f64 {
 
 /// From the deadline of one pod to its end, so many times.
 pub(crate) fn alone(h: &Harness, count: usize) -> Result<Vec<f64>> {
-    let one = |_| {
-        let pod = Pod::start(h, LIMIT, Work::Endless)?;
-        let mut watch = Watch::new()?;
-        pod.watch(&proc::all(), &mut watch)?;
-        let late = lateness(pod.due, watch)?;
-        pod.expired()?;
-        Ok(late[0])
-    };
-    (0..count).map(one).collect()
+    (0..count).map(|_| expired(h)).collect()
+}
+
+fn expired(h: &Harness) -> Result<f64> {
+    let pod = Pod::start(h, LIMIT, Work::Endless)?;
+    let mut watch = Watch::new()?;
+    pod.watch(&proc::all(), &mut watch)?;
+    let late = lateness(pod.due, watch)?;
+    pod.expired()?;
+    Ok(late[0])
+}
+
+/// As [`alone`], and in turns with it how long a sandbox is there that is killed from outside, all its processes at once
+/// and with its shim stopped: what the kernel takes on this machine, and none can do better.
+pub(crate) fn alone_and_by_hand(h: &Harness, count: usize) -> Result<(Vec<f64>, Vec<f64>)> {
+    (0..count).map(|_| Ok((expired(h)?, killed_by_hand(h)?))).collect()
+}
+
+fn killed_by_hand(h: &Harness) -> Result<f64> {
+    let pod = Pod::start(h, "1h", Work::Endless)?;
+    std::thread::sleep(LIKE_LIMIT);
+    let mut watch = Watch::new()?;
+    pod.watch(&proc::all(), &mut watch)?;
+    let shim = pod.shim()?;
+    shim.signal(Signal::SIGSTOP);
+    std::thread::sleep(Duration::from_millis(5));
+    let killed = watch.kill();
+    let ends = watch.ends(PATIENCE);
+    shim.signal(Signal::SIGCONT);
+    pod.ended(137)?;
+    Ok(millis(killed, ends?[0]))
 }
 
 /// As [`alone`], where as many programs as given want each processor at the same time.

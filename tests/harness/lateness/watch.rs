@@ -8,7 +8,7 @@ use std::time::Duration;
 use harness::proc::Process;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use super::Result;
@@ -52,6 +52,16 @@ impl Watch {
             self.owners.push(owner);
         }
         Ok(())
+    }
+
+    /// Kills all of them, as fast as can be, and says when.
+    pub(crate) fn kill(&self) -> u64 {
+        let began = boottime();
+        for process in &self.processes {
+            // Who has ended needs no end.
+            let _ = pidfd_send_signal(process, Signal::KILL);
+        }
+        began
     }
 
     /// Waits until nothing is left of any, and says of each when that was, on the clock of [`boottime`].
