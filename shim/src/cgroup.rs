@@ -4,22 +4,17 @@
 //! That is why a cgroup that has members already is refused at Create, and why a directory that the shim itself is in,
 //! as in a hierarchy that runsc leaves alone, never counts as the sandbox's.
 
+mod end;
 mod layout;
 
 use std::{
-    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
 pub(crate) use self::layout::CgroupPathError;
 use self::layout::{PlannedPath, is_unified, own_directories};
-use crate::process::PidFd;
 use serde::{Deserialize, Serialize};
-
-/// How long to let the kernel take members out of a cgroup between two looks.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// The parent of the cgroups that we choose ourselves. It goes with the last of them.
 pub(crate) const OWN_PARENT: &str = "curfew";
@@ -114,9 +109,13 @@ impl Cgroup {
     }
 
     /// The directory that has `file`, which is how to tell a controller's. Where the sandbox really is was added last, so
-    /// that goes first.
+    /// that goes first; but before all others those where version 1 is mounted under the controller's name most likely.
     pub(crate) fn directory_with(&self, file: &str) -> Option<&Path> {
-        self.directories.iter().rev().find(|directory| directory.join(file).exists()).map(PathBuf::as_path)
+        let controller = file.split('.').next().unwrap_or(file);
+        let is_likely = |path: &&PathBuf| path.to_str().is_some_and(|path| path.contains(controller));
+        let likely = self.directories.iter().rev().filter(is_likely);
+        let others = self.directories.iter().rev().filter(|path| !is_likely(path));
+        likely.chain(others).find(|directory| directory.join(file).exists()).map(PathBuf::as_path)
     }
 
     /// Each directory's parent, as a cgroup.
@@ -155,120 +154,11 @@ impl Cgroup {
     pub(crate) fn directories(&self) -> &[PathBuf] {
         &self.directories
     }
-
-    /// Whether any process is a member.
-    pub(crate) fn is_populated(&self) -> bool {
-        !self.members().is_empty()
-    }
-
-    /// The pids of all members, in any hierarchy, of child cgroups too.
-    pub(crate) fn members(&self) -> BTreeSet<i32> {
-        let mut members = BTreeSet::new();
-        for directory in &self.directories {
-            collect_members(directory, &mut members);
-        }
-        members
-    }
-
-    /// Sends SIGKILL to every member, once. Frozen members are thawed, since version 1 delivers nothing to them.
-    pub(crate) fn kill(&self) {
-        for directory in &self.directories {
-            // Each file exists on one version only.
-            let _ = write_control(&directory.join("cgroup.kill"), "1");
-            let _ = write_control(&directory.join("freezer.state"), "THAWED");
-        }
-        for pid in self.members() {
-            if let Ok(pidfd) = PidFd::open(pid)
-                && self.members().contains(&pid)
-            {
-                pidfd.kill();
-            }
-        }
-    }
-
-    /// Kills until no member is left, for `limit` at most. Says whether it is empty.
-    pub(crate) async fn kill_until_empty(&self, limit: Duration) -> bool {
-        let emptying = async {
-            while self.is_populated() {
-                self.kill();
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
-        };
-        tokio::time::timeout(limit, emptying).await.is_ok()
-    }
-
-    /// Removes the cgroup, killing whatever is in it, for `limit` at most. What is gone already is fine.
-    ///
-    /// # Errors
-    /// The directory that could not be removed.
-    pub(crate) async fn end(&self, limit: Duration) -> io::Result<()> {
-        self.remove_with(limit, || self.kill()).await
-    }
-
-    /// Removes the cgroup, which has no members, for `limit` at most. What is gone already is fine.
-    ///
-    /// # Errors
-    /// The directory that could not be removed.
-    pub(crate) async fn remove(&self, limit: Duration) -> io::Result<()> {
-        self.remove_with(limit, || {}).await
-    }
-
-    /// A directory is busy for a moment after its last member has gone, and a runsc that dies may join until it has.
-    async fn remove_with(&self, limit: Duration, before_each_try: impl Fn()) -> io::Result<()> {
-        let until = Instant::now() + limit;
-        loop {
-            before_each_try();
-            match self.try_remove() {
-                Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < until => {
-                    tokio::time::sleep(LOOK_AGAIN).await;
-                }
-                result => return result,
-            }
-        }
-    }
-
-    fn try_remove(&self) -> io::Result<()> {
-        for directory in &self.directories {
-            remove_tree(directory).map_err(|e| {
-                io::Error::new(e.kind(), format!("cannot remove {}: {e}", directory.display()))
-            })?;
-            if let Some(parent) = directory.parent().filter(|parent| parent.ends_with(OWN_PARENT)) {
-                // Still in use by other sandboxes, most of the time.
-                let _ = fs::remove_dir(parent);
-            }
-        }
-        Ok(())
-    }
 }
 
 fn write_control(path: &Path, value: &str) -> io::Result<()> {
     use std::io::Write;
     fs::OpenOptions::new().write(true).open(path)?.write_all(value.as_bytes())
-}
-
-fn collect_members(directory: &Path, members: &mut BTreeSet<i32>) {
-    if let Ok(procs) = fs::read_to_string(directory.join("cgroup.procs")) {
-        members.extend(procs.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0));
-    }
-    for child in child_directories(directory) {
-        collect_members(&child, members);
-    }
-}
-
-fn child_directories(directory: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
-    let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|t| t.is_dir());
-    entries.flatten().filter(is_dir).map(|entry| entry.path()).collect()
-}
-
-fn remove_tree(directory: &Path) -> io::Result<()> {
-    for child in child_directories(directory) {
-        remove_tree(&child)?;
-    }
-    match fs::remove_dir(directory) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -70,32 +70,36 @@ pub(crate) fn step_aside() {
 }
 
 impl Target {
-    /// Ends the sandbox and returns once none of its processes is left. Never gives up.
+    /// Sees to it that a sandbox whose processes have been killed ends, and returns once none of them is left. Never gives
+    /// up.
     pub(crate) async fn end(self) -> Step {
-        self.kill_processes();
         if self.is_gone_within(STEP, LONGEST_PAUSE).await {
             return Step::Process;
         }
-        let mut announced = false;
+        // With many that end in the same moment they may only be late, so this is little work.
+        self.cgroup.thaw();
+        self.kill_processes();
+        if self.is_gone_within(AGAIN, LONGEST_PAUSE).await {
+            return Step::Cgroup;
+        }
+        log::error!("the sandbox survives SIGKILL, in uninterruptible sleep perhaps: trying on");
         loop {
             self.kill_processes();
             self.cgroup.kill();
             // What survives the first second may take long, and is looked at in peace.
-            let pause = if announced { AT_LEISURE } else { LONGEST_PAUSE };
-            if self.is_gone_within(AGAIN, pause).await {
+            if self.is_gone_within(AGAIN, AT_LEISURE).await {
                 return Step::Cgroup;
-            }
-            if !announced {
-                announced = true;
-                log::error!("the sandbox survives SIGKILL, in uninterruptible sleep perhaps: trying on");
             }
         }
     }
 
-    /// Sends SIGKILL to the sandbox and its gofers.
+    /// Sends SIGKILL to the sandbox, its gofers, and all that it has started: a guest's thread that runs on would have to
+    /// be stopped by the sandbox, which needs the processor that it has.
     pub(crate) fn kill_processes(&self) {
+        let members = self.cgroup.condemned();
         self.sandbox.kill();
         self.gofers.iter().for_each(|gofer| gofer.kill());
+        members.kill();
     }
 
     async fn is_gone_within(&self, limit: Duration, longest_pause: Duration) -> bool {
