@@ -28,6 +28,7 @@ mod outer_filter;
 mod panic_log;
 mod pids_limit;
 mod pod;
+mod priority;
 mod privileges;
 mod process;
 mod readiness;

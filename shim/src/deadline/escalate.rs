@@ -59,16 +59,6 @@ impl Step {
     }
 }
 
-/// What a shim has left to do once its sandbox has been killed can wait for the kernel, which has to take down the memory
-/// of many where many end in the same moment.
-const NICER_BY: i32 = 10;
-
-/// Gives way to sandboxes that are ending.
-pub(crate) fn step_aside() {
-    // With the priority that it has it does the same.
-    let _ = rustix::process::nice(NICER_BY);
-}
-
 impl Target {
     /// Sees to it that a sandbox whose processes have been killed ends, and returns once none of them is left. Never gives
     /// up.

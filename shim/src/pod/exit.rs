@@ -14,6 +14,13 @@ use crate::{
 impl Pod {
     /// The program of container `id` has ended with `status`.
     pub(super) fn exited(&mut self, id: &ContainerId, status: u32) {
+        if self.note_exited(id, status) {
+            self.write_record_or_log(id);
+        }
+    }
+
+    /// As [`Self::exited`], but for the record that is to be written. Says whether it is.
+    fn note_exited(&mut self, id: &ContainerId, status: u32) -> bool {
         // What still ran when the time was up ends with 124, whatever it made of being told.
         let status = if self.deadline.has_expired() { STATUS_TIMED_OUT } else { status };
         let runs = |phase| phase != Phase::Starting;
@@ -23,13 +30,13 @@ impl Pod {
         // Nothing else but a KILL from outside ends a program so.
         let was_killed = status == STATUS_KILLED;
         let sandbox_is_out_of_memory = was_killed && self.has_run_out_of_memory();
-        let Some(container) = self.containers.get_mut(id) else { return };
+        let Some(container) = self.containers.get_mut(id) else { return false };
         let out_of_memory = was_killed && (sandbox_is_out_of_memory || container.out_of_memory);
         let transition = container.init.transition(Trigger::Exited);
         if matches!(transition, Ok(Effect::RecordExit)) {
             self.leave_message(id, status, out_of_memory);
         }
-        let Some(container) = self.containers.get_mut(id) else { return };
+        let Some(container) = self.containers.get_mut(id) else { return false };
         match transition {
             Ok(Effect::RecordExit) => {
                 let exit = Exit::now(status);
@@ -50,21 +57,18 @@ impl Pod {
                 if let Some(container) = self.containers.get(id) {
                     self.keep_stats(container);
                 }
-                self.note_exit(id, exit);
+                if let Some(noted) = self.record.containers.get_mut(id.as_str()) {
+                    // For `delete`, should the shim die: what it says of the pod isn't how this container ended.
+                    noted.exit = Some(exit);
+                }
                 self.end_if_no_workload_is_left();
+                return true;
             }
             Ok(Effect::HoldExit) => container.init.held_exit = Some(status),
             Ok(_) => {}
             Err(error) => log::error!(container = id.as_str(); "{error}"),
         }
-    }
-
-    /// Has `delete` know of it, should the shim die: what it would say of the pod isn't how this container ended.
-    fn note_exit(&mut self, id: &ContainerId, exit: Exit) {
-        if let Some(noted) = self.record.containers.get_mut(id.as_str()) {
-            noted.exit = Some(exit);
-            self.write_record_or_log(id);
-        }
+        false
     }
 
     /// The sandbox's process has ended: with the root container's status, and with every container of the pod.
@@ -73,10 +77,13 @@ impl Pod {
         self.keep_cpu_used();
         let (status, status_of_others) = self.statuses_of_end(status);
         let others: Vec<ContainerId> = self.containers.keys().filter(|id| **id != root).cloned().collect();
+        let mut is_to_be_written = false;
         for id in others {
-            self.exited(&id, status_of_others);
+            is_to_be_written |= self.note_exited(&id, status_of_others);
         }
-        self.exited(&root, status);
+        if self.note_exited(&root, status) || is_to_be_written {
+            self.write_record_or_log(&root);
+        }
         self.deadline.disarm();
         self.clocks.clear();
         self.claim.forget_file();

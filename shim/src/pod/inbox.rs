@@ -24,6 +24,8 @@ pub(super) enum Input {
     Exited(ContainerId, u32),
     /// `None` if its exit status is lost.
     SandboxExited(Option<ExitStatus>),
+    /// What is to be written down of a sandbox's end must wait no longer.
+    EndUnderWay,
     TimeLimitEnforced(Step),
     OutOfMemory,
     OutOfProcesses,
@@ -48,7 +50,9 @@ pub(super) enum Input {
 
 impl Pod {
     pub(super) fn handle(&mut self, input: Input) {
+        self.write_down_unwritten_end();
         match input {
+            Input::EndUnderWay => {}
             Input::Request(command, responder) => self.request(command, responder),
             Input::Updated(updated, responder, result) => self.updated(updated, responder, result),
             Input::Created(id, stdio, result) => self.created(&id, stdio, result),

@@ -47,7 +47,7 @@ use tokio::sync::{mpsc, watch};
 pub(crate) use self::handle::PodHandle;
 use self::{
     container::Container, inbox::Input, pod_ledger::PodLedger, process::Responder, sandbox::Sandbox,
-    view::PodView,
+    time_limit::LastCounts, view::PodView,
 };
 use crate::{
     command::ProcessId,
@@ -128,6 +128,8 @@ pub(crate) struct Pod {
     cpu_used: cpu_budget::CpuUsed,
     /// What the pod had used when its time was up.
     usage_at_the_end: Option<Usage>,
+    /// What is still to be written down of an end that began.
+    unwritten_end: Option<LastCounts>,
     /// `None` for a container without a pod UID, whose time is in its record alone.
     ledger: Option<PodLedger>,
     /// What the containers' programs have by now.
@@ -171,6 +173,7 @@ impl Pod {
             saving: false,
             cpu_used: cpu_budget::CpuUsed::default(),
             usage_at_the_end: None,
+            unwritten_end: None,
             ledger: None,
             rlimits: None,
             events,

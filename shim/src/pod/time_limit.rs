@@ -8,21 +8,25 @@ use runsc_bridge::SignalScope;
 use super::{Input, Pod, Stage, pod_ledger::Change};
 use crate::{
     command::Signal,
-    deadline::{
-        clock::Boottime,
-        escalate::{Step, step_aside},
-    },
+    deadline::{clock::Boottime, escalate::Step},
     error::Error,
     ledger::{Reason, Verdict},
     lifecycle::Phase,
+    priority,
     stats::{self, Interface, Stats},
     termination::Usage,
     watchdog::SandboxEnd,
 };
 
+/// At the latest, when a sandbox doesn't end.
+const WRITTEN_DOWN_AFTER: Duration = Duration::from_millis(250);
+
+/// How long after the end of its sandbox a shim leaves the processors to others, which may be ending.
+const GIVES_WAY_FOR: Duration = Duration::from_millis(250);
+
 /// What a sandbox had used in the moment before it was killed.
 #[derive(Default)]
-struct LastCounts {
+pub(super) struct LastCounts {
     network: Vec<Interface>,
     others: Option<Stats>,
 }
@@ -47,13 +51,19 @@ impl Pod {
     fn enter(&mut self, over: Stage) {
         if over == Stage::Armed {
             let last = self.last_counts();
+            self.mark_expired();
             if self.ends_at_once() {
-                // All that is to be written down can wait, with many pods that end in the same moment above all.
+                // All that is to be written down can wait, and takes processors from sandboxes that end.
                 self.deadline.advance();
                 self.end_sandbox();
-                return self.mark_expired(last);
+                self.unwritten_end = Some(last);
+                self.spawn(async {
+                    tokio::time::sleep(WRITTEN_DOWN_AFTER).await;
+                    Input::EndUnderWay
+                });
+                return;
             }
-            self.mark_expired(last);
+            self.write_down_end(last);
             self.begin_saving();
         }
         match self.deadline.advance() {
@@ -103,21 +113,32 @@ impl Pod {
         LastCounts { network: network.unwrap_or_default(), others }
     }
 
-    fn mark_expired(&mut self, last: LastCounts) {
-        let (reason, limit) = (self.end_reason, self.allowed(self.end_reason));
-        let text = curfew_config::units::format_duration(limit);
-        log::info!(pod = self.record.sandbox.as_str(); "{}: the limit of {text} is reached", reason.words());
+    fn mark_expired(&mut self) {
         self.clocks.clear();
         self.claim.forget_file();
         self.record.expired = true;
-        let verdict = Verdict::now(reason, limit);
-        self.record.verdict = Some(verdict.clone());
+        self.record.verdict = Some(Verdict::now(self.end_reason, self.allowed(self.end_reason)));
+    }
+
+    /// What has waited for the sandbox to end, which it may have.
+    pub(super) fn write_down_unwritten_end(&mut self) {
+        if let Some(last) = self.unwritten_end.take() {
+            self.write_down_end(last);
+        }
+    }
+
+    fn write_down_end(&mut self, last: LastCounts) {
+        let (reason, limit) = (self.end_reason, self.allowed(self.end_reason));
+        let text = curfew_config::units::format_duration(limit);
+        log::info!(pod = self.record.sandbox.as_str(); "{}: the limit of {text} is reached", reason.words());
         let others = last.others.or_else(|| stats::read(&self.sandbox.as_ref()?.cgroup).ok());
         self.usage_at_the_end = others.map(|others| Usage::of(&Stats { network: last.network, ..others }));
         if let Err(error) = self.write_record() {
             log::error!(pod = self.record.sandbox.as_str(); "{error}");
         }
-        self.note(Change::Verdict(verdict));
+        if let Some(verdict) = self.record.verdict.clone() {
+            self.note(Change::Verdict(verdict));
+        }
     }
 
     pub(super) fn ask_workloads_to_end(&self) {
@@ -169,9 +190,13 @@ impl Pod {
         let Some(target) = self.target() else { return };
         let had_ended = target.sandbox.has_ended();
         target.kill_processes();
-        step_aside();
+        priority::give_way();
         self.spawn(async move {
             let step = target.end().await;
+            tokio::spawn(async {
+                tokio::time::sleep(GIVES_WAY_FOR).await;
+                priority::take_back();
+            });
             Input::TimeLimitEnforced(if had_ended { Step::Workload } else { step })
         });
     }

@@ -174,6 +174,8 @@ impl Pod {
                 // Without a cgroup there is nothing newer than what is kept.
                 let _ = stats::read(&cgroup).map(|stats| last.keep(stats));
             }
+            // One that has ended says nothing.
+            Some(UsageSource::Sentry(_)) if self.sandbox.as_ref().is_none_or(|s| s.process.has_ended()) => {}
             Some(UsageSource::Sentry(container)) => {
                 tokio::spawn(async move { container.read().await.map(|stats| last.keep(stats)) });
             }
