@@ -90,19 +90,38 @@ fn extend(h: &Harness) {
     h.ctl_refuses(&["list", "-o", "xml"], 2, "xml");
 }
 
+#[test]
+fn nothing_extends_a_pod_in_its_grace() {
+    on_a_node(|h| {
+        let late = pod(h, 1, "team/late", NEVER_ENDS, &[("timeout", "1s"), ("grace", "30s")]);
+        let is_over = || (h.ctl_json(&["show", "late", "-o", "json"])["state"] == "ending").then_some(());
+        assert!(poll(PATIENCE, is_over).is_some());
+        h.ctl_refuses(&["extend", "late", "1m"], 1, "1s");
+        assert_eq!(h.ctl_json(&["show", "late", "-o", "json"])["limit_seconds"], 1.0);
+        assert!(shim_of(h, &late[0]).is_alive());
+        assert_eq!(h.ctl(&["kill", "late"]), "team/late is being ended\n");
+        ended(&late, 124);
+        delete(&late);
+    });
+}
+
 fn list(h: &Harness) {
     let all = h.ctl_json(&["list", "-o", "json"]);
     assert_eq!(all.as_array().unwrap().len(), 10, "{all:#}");
-    for (title, reason) in [
-        ("team/late", "DeadlineExceeded"),
-        ("team/idle", "IdleTimeout"),
-        ("team/spender", "CPUBudgetExceeded"),
-        ("team/lost", "DeadlineExceeded"),
-        ("team/empty", "StartupTimeout"),
+    let by_shim = &["process", "cgroup"][..];
+    for (title, reason, ended_by) in [
+        ("team/late", "DeadlineExceeded", by_shim),
+        ("team/idle", "IdleTimeout", by_shim),
+        ("team/spender", "CPUBudgetExceeded", by_shim),
+        // It had no sandbox any more.
+        ("team/lost", "DeadlineExceeded", &[]),
+        ("team/empty", "StartupTimeout", by_shim),
     ] {
         let pod = one(&all, title);
         assert_eq!(pod["state"], "expired", "{pod:#}");
         assert!(pod["ended"].as_str().unwrap().starts_with(reason), "{pod:#}");
+        let step = pod["ended_by"].as_str();
+        assert_eq!(step.is_some_and(|step| ended_by.contains(&step)), !ended_by.is_empty(), "{pod:#}");
     }
     for (title, state, limit) in [
         ("team/agent", "running", Some(300.0)),

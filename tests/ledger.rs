@@ -18,6 +18,7 @@ harness::on_curfew_alone![
     an_end_for_which_the_ledger_has_no_room_is_written_once_it_has,
     what_cannot_be_read_counts_as_expired,
     a_pod_of_an_earlier_boot_has_what_is_left_of_its_time,
+    no_number_in_an_entry_is_longer_life,
 ];
 
 const UID: &str = "0f5c2c7e-1111-4222-8333-94f5d8c1a003";
@@ -221,4 +222,26 @@ fn a_pod_of_an_earlier_boot_has_what_is_left_of_its_time(h: &Harness) {
         task.delete().unwrap();
     }
     is_refused(h, "DeadlineExceeded");
+}
+
+fn no_number_in_an_entry_is_longer_life(h: &Harness) {
+    let (path, text) = entry(h);
+    let with_due = |due: u64| {
+        let mut entry: Value = serde_json::from_str(&text).unwrap();
+        entry["span"]["due"]["boottime"] = json!(due);
+        entry["span"]["due"]["realtime"] = json!(due);
+        fs::write(&path, entry.to_string()).unwrap();
+    };
+    for past in [0, 1] {
+        with_due(past);
+        is_refused(h, "DeadlineExceeded");
+    }
+    for far in [u64::MAX, u64::MAX / 2] {
+        with_due(far);
+        let pause = h.start(sandbox("another"));
+        let workload = h.start(workload("second", &pause));
+        let left = h.ctl_json(&["show", "agent", "-o", "json"])["left_seconds"].as_f64();
+        assert!(left.is_some_and(|left| left <= 300.0), "{left:?}");
+        end([workload, pause]);
+    }
 }

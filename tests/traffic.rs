@@ -5,10 +5,14 @@
 use std::{process::Command, time::Duration};
 
 use containerd_shim_protos::{cgroups::metrics as v1, cgroups_v2::metrics as v2, protobuf::Message};
-use harness::{ExecSpec, Harness, Spec, Task, rpc::poll};
-use serde_json::json;
+use harness::{ExecSpec, Harness, Options, Runtime, Spec, Task, rpc::poll, with_options};
+use serde_json::{Value, json};
 
 harness::on_curfew_alone![stats_count_the_bytes_of_the_pods_interface];
+
+const UID: &str = "0f5c2c7e-1111-4222-8333-94f5d8c1a003";
+/// Nobody listens there; that a kernel answers is enough. Twenty SYNs and twenty RSTs, of 54 bytes at least.
+const TALK: &str = "i=0; while [ $i -lt 20 ]; do nc -w 2 10.91.7.1 9; i=$((i+1)); done";
 
 /// Two network namespaces with a wire between them, gone at the end.
 struct Wire {
@@ -27,6 +31,18 @@ impl Wire {
             ip(&["-n", name, "link", "set", interface, "up"]);
         }
         wire
+    }
+
+    /// Has a sandbox get the near end.
+    fn network_of(&self, sandbox: Spec) -> Spec {
+        let path = format!("/run/netns/{}", self.names[0]);
+        sandbox.edit(|spec| {
+            for namespace in spec["linux"]["namespaces"].as_array_mut().unwrap() {
+                if namespace["type"] == "network" {
+                    *namespace = json!({ "type": "network", "path": path });
+                }
+            }
+        })
     }
 }
 
@@ -56,29 +72,14 @@ fn traffic(task: &Task) -> Vec<(String, u64, u64)> {
 
 fn stats_count_the_bytes_of_the_pods_interface(h: &Harness) {
     let wire = Wire::new(h.containerd.namespace());
-    let path = format!("/run/netns/{}", wire.names[0]);
-    let task = h.start(Spec::sleeper().edit(|spec| {
-        for namespace in spec["linux"]["namespaces"].as_array_mut().unwrap() {
-            if namespace["type"] == "network" {
-                *namespace = json!({ "type": "network", "path": path });
-            }
-        }
-    }));
+    let task = h.start(wire.network_of(Spec::sleeper()));
     let before = traffic(&task);
     assert_eq!(before.len(), 1, "{before:?}");
     assert_eq!(before[0].0, "eth0");
-    // Nobody listens there; that a kernel answers is enough.
-    let exec = task
-        .exec(&ExecSpec::new([
-            "sh",
-            "-c",
-            "i=0; while [ $i -lt 20 ]; do nc -w 2 10.91.7.1 9; i=$((i+1)); done",
-        ]))
-        .unwrap();
+    let exec = task.exec(&ExecSpec::new(["sh", "-c", TALK])).unwrap();
     exec.start().unwrap();
     exec.wait().unwrap();
     exec.delete().unwrap();
-    // Twenty SYNs and twenty RSTs, of 54 bytes at least.
     poll(Duration::from_secs(2), || {
         let after = traffic(&task);
         let grew = |after: u64, before: u64| (1000..100_000).contains(&(after - before));
@@ -86,4 +87,33 @@ fn stats_count_the_bytes_of_the_pods_interface(h: &Harness) {
     })
     .unwrap();
     task.end().unwrap();
+}
+
+/// The processes that the figures are read of are gone by the time that the message is written.
+#[test]
+fn the_message_of_a_pod_whose_time_is_up_counts_the_bytes_of_its_interface() {
+    let node = "version = 1\n[pod]\nhost_path = \"allow\"\n".into();
+    with_options(Runtime::Curfew, Options { node, ..Options::default() }, |h| {
+        let wire = Wire::new(h.containerd.namespace());
+        let pause = Spec::sleeper()
+            .sandbox("pause")
+            .annotation("io.kubernetes.cri.sandbox-uid", UID)
+            .annotation("curfew.dev/timeout", "5s")
+            .annotation("curfew.dev/grace", "0s");
+        let pause = h.start(wire.network_of(pause));
+        let log = h.termination_log(UID, "workload");
+        let talker = Spec::new(["sh", "-c", &format!("{TALK}; sleep 1000")]);
+        let talker = talker.id("workload").bind(&log, "/dev/termination-log", &["rw"]);
+        let workload = h.start(talker.container_of("pause", pause.pid()));
+        assert_eq!(workload.wait_for(Duration::from_secs(60)).unwrap().status, 124);
+        let message: Value = serde_json::from_str(&std::fs::read_to_string(&log).unwrap()).unwrap();
+        for direction in ["rx_bytes", "tx_bytes"] {
+            let bytes = message[direction].as_u64();
+            assert!(bytes.is_some_and(|bytes| (1000..100_000).contains(&bytes)), "{message}");
+        }
+        pause.wait_for(Duration::from_secs(20)).unwrap();
+        for task in [workload, pause] {
+            task.delete().unwrap();
+        }
+    });
 }

@@ -2,11 +2,13 @@
 
 use std::{
     fs,
+    path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use harness::{Harness, Signal, Spec, Task, machine, proc, rpc::poll};
+use serde_json::Value;
 
 use crate::pods::{NEVER_ENDS, PATIENCE, WAITS, end, forgotten, on_a_node, one, pod, sandbox, shim_of};
 
@@ -23,6 +25,14 @@ fn abandon(h: &Harness, pod: &[Task]) {
 fn sandboxes(h: &Harness) -> usize {
     let all = proc::of_test(h.containerd.namespace(), h.containerd.pid());
     all.iter().filter(|p| p.command.starts_with("runsc-sandbox") && p.is_alive()).count()
+}
+
+/// The directory with a sandbox's record.
+fn record_of(h: &Harness, sandbox: &str) -> PathBuf {
+    let words = format!("\"sandbox\":\"{sandbox}\"");
+    let record = |dir: &PathBuf| fs::read_to_string(dir.join("record.json")).unwrap_or_default();
+    let dirs = fs::read_dir(h.containerd.state_dir().join("s")).unwrap().flatten();
+    dirs.map(|dir| dir.path()).find(|dir| record(dir).contains(&words)).unwrap()
 }
 
 /// What looks like a gofer of a sandbox of this node that nobody knows of. It ends with its input.
@@ -45,11 +55,7 @@ fn what_a_crash_has_left_is_found_without_any_shim_and_reaped() {
         h.containerd.kill9();
         abandon(h, &lost);
         abandon(h, &nowhere);
-        let record =
-            |dir: &fs::DirEntry| fs::read_to_string(dir.path().join("record.json")).unwrap_or_default();
-        let dirs = fs::read_dir(h.containerd.state_dir().join("s")).unwrap().flatten();
-        let dir =
-            dirs.into_iter().find(|dir| record(dir).contains("\"sandbox\":\"nowhere\"")).unwrap().path();
+        let dir = record_of(h, "nowhere");
         fs::remove_dir_all(&dir).unwrap();
         let mut gofer = stray_gofer(h);
         assert_eq!(sandboxes(h), 3);
@@ -99,5 +105,48 @@ fn a_pod_without_its_shim_is_killed_by_name() {
         // Its time isn't up, so another attempt may come.
         assert_eq!(h.ctl_json(&["show", "lost", "-o", "json"])["state"], "gone");
         end(&[h.start(sandbox(1, "team/lost", &[]))]);
+    });
+}
+
+/// Has a sandbox's record say that its processes have the pid of this one, which is another's as its start shows.
+fn give_pids_to(h: &Harness, sandbox: &str, bystander: &Child) {
+    fn replace(value: &mut Value, pid: u32) -> usize {
+        match value {
+            Value::Object(map) if map.contains_key("start_time") => {
+                map.insert("pid".into(), pid.into());
+                1
+            }
+            Value::Object(map) => map.values_mut().map(|value| replace(value, pid)).sum(),
+            Value::Array(values) => values.iter_mut().map(|value| replace(value, pid)).sum(),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+        }
+    }
+    let path = record_of(h, sandbox).join("record.json");
+    let mut record: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    // The sandbox, and each container's gofer.
+    assert!(replace(&mut record, bystander.id()) >= 3, "{record:#}");
+    fs::write(path, record.to_string()).unwrap();
+}
+
+#[test]
+fn whoever_has_the_pid_of_a_lost_process_is_let_alone() {
+    on_a_node(|h| {
+        let reaped = pod(h, 1, "team/reaped", NEVER_ENDS, &[]);
+        let deleted = pod(h, 2, "team/deleted", NEVER_ENDS, &[]);
+        let mut bystander = Command::new("sleep").arg("1000").spawn().unwrap();
+        h.containerd.kill9();
+        abandon(h, &reaped);
+        give_pids_to(h, reaped[0].id(), &bystander);
+        assert!(h.ctl(&["reap"]).contains("ended "));
+        assert!(poll(Duration::from_secs(2), || (sandboxes(h) == 1).then_some(())).is_some());
+        abandon(h, &deleted);
+        give_pids_to(h, deleted[0].id(), &bystander);
+        h.containerd.restart();
+        forgotten(h, &reaped);
+        forgotten(h, &deleted);
+        assert_eq!(sandboxes(h), 0);
+        assert!(bystander.try_wait().unwrap().is_none());
+        bystander.kill().unwrap();
+        bystander.wait().unwrap();
     });
 }
