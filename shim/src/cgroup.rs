@@ -12,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub(crate) use self::end::Condemned;
 pub(crate) use self::layout::CgroupPathError;
 use self::layout::{PlannedPath, is_unified, own_directories};
 use serde::{Deserialize, Serialize};
@@ -108,11 +109,15 @@ impl Cgroup {
         self
     }
 
-    /// The directory that has `file`, which is how to tell a controller's. Where the sandbox really is was added last, so
-    /// that goes first; but before all others those where version 1 is mounted under the controller's name most likely.
+    /// The directory that has `file`, which is how to tell a controller's. The likely ones are asked first: version 1's
+    /// hierarchies are mounted under the names of their controllers. Where the sandbox really is was added last, and goes
+    /// before what was planned.
     pub(crate) fn directory_with(&self, file: &str) -> Option<&Path> {
         let controller = file.split('.').next().unwrap_or(file);
-        let is_likely = |path: &&PathBuf| path.to_str().is_some_and(|path| path.contains(controller));
+        let is_likely = |path: &&PathBuf| {
+            let mut names = path.iter().filter_map(|name| name.to_str());
+            names.any(|name| name.split(',').any(|name| name == controller))
+        };
         let likely = self.directories.iter().rev().filter(is_likely);
         let others = self.directories.iter().rev().filter(|path| !is_likely(path));
         likely.chain(others).find(|directory| directory.join(file).exists()).map(PathBuf::as_path)

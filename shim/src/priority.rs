@@ -3,7 +3,7 @@
 //! Where many sandboxes end in the same moment, the kernel takes down their memory, while the shims of those that are gone
 //! already have reports to make. The reports can wait for a moment, the ends can't.
 
-use std::{fs, io, io::Write, sync::OnceLock};
+use std::{fs, io, io::Write, sync::OnceLock, time::Duration};
 
 use rustix::process::{
     Pid, Resource, Rlimit, getpriority_process, getrlimit, setpriority_process, setrlimit,
@@ -34,9 +34,23 @@ impl Original {
     }
 }
 
-/// Gives way to everybody, until [`take_back`], as far as that can be taken back: to lower a priority is free, and to raise
-/// it a privilege.
-pub(crate) fn give_way() {
+/// Between two tries to take it back.
+const TRY_AGAIN: Duration = Duration::from_millis(250);
+
+/// Lets others go first for so long: those in the same session's group or the same cgroup, whichever the kernel shares
+/// processors among.
+pub(crate) fn give_way_for(time: Duration) -> impl Future<Output = ()> {
+    give_way();
+    async move {
+        tokio::time::sleep(time).await;
+        while !take_back() {
+            tokio::time::sleep(TRY_AGAIN).await;
+        }
+    }
+}
+
+/// Until [`take_back`], as far as that can be taken back: to lower a priority is free, and to raise it a privilege.
+fn give_way() {
     let original = *ORIGINAL.get_or_init(Original::read);
     // Of this thread, and of those that it starts from now on.
     let nice = allow(original.nice).and_then(|()| Ok(setpriority_process(None, LEAST)?));
@@ -63,19 +77,25 @@ fn allow(nice: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// Goes back to the priority that this process was started with.
-pub(crate) fn take_back() {
-    let Some(original) = ORIGINAL.get() else { return };
-    if let Err(error) = restore(*original) {
+/// Goes back to the priority that this process was started with. Says whether it has.
+pub(crate) fn take_back() -> bool {
+    let Some(original) = ORIGINAL.get() else { return true };
+    let threads = restore_threads(original.nice);
+    // From others than root the kernel takes one change in a tenth of a second, whoever made the last.
+    let session = original.autogroup.filter(|nice| *nice >= 0).map_or(Ok(()), set_autogroup);
+    for error in [threads, session].into_iter().filter_map(Result::err) {
         log::warn!("cannot take back the priority: {error}");
+        if error.kind() == io::ErrorKind::WouldBlock {
+            return false;
+        }
     }
+    true
 }
 
-fn restore(original: Original) -> io::Result<()> {
-    original.autogroup.filter(|nice| *nice >= 0).map_or(Ok(()), set_autogroup)?;
+fn restore_threads(nice: i32) -> io::Result<()> {
     for entry in fs::read_dir("/proc/self/task")? {
         let thread = entry?.file_name().to_str().and_then(|name| Pid::from_raw(name.parse().ok()?));
-        match setpriority_process(thread, original.nice) {
+        match setpriority_process(thread, nice) {
             // It has ended meanwhile.
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
             Err(error) => return Err(error.into()),
@@ -92,26 +112,41 @@ fn set_autogroup(nice: i32) -> io::Result<()> {
 mod tests {
     use std::{sync::mpsc, thread};
 
+    use caps::{CapSet, Capability};
+
     use super::*;
+
+    /// Whatever the test comes to.
+    struct TakenBack;
+
+    impl Drop for TakenBack {
+        fn drop(&mut self) {
+            take_back();
+        }
+    }
 
     #[test]
     fn what_was_given_away_is_taken_back_from_every_thread() {
+        if !caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).unwrap() {
+            println!(
+                "skipped: without CAP_SYS_ADMIN the kernel takes a change of a session's nice value now and then only"
+            );
+            return;
+        }
         let before = Original::read();
+        let taken_back = TakenBack;
         give_way();
         give_way();
         let given = Original::read();
         let may = allow(before.nice).is_ok();
         assert_eq!(given.nice, if may { LEAST } else { before.nice });
-        if rustix::process::geteuid().is_root() {
-            // From anybody else the kernel takes one change in a tenth of a second, whoever made the last.
-            assert_eq!(given.autogroup, before.autogroup.map(|_| LEAST));
-        }
+        assert_eq!(given.autogroup, before.autogroup.map(|_| LEAST));
         let (tell, told) = mpsc::channel::<()>();
         let started_meanwhile = thread::spawn(move || {
             told.recv().unwrap();
             getpriority_process(None).unwrap()
         });
-        take_back();
+        drop(taken_back);
         tell.send(()).unwrap();
         assert_eq!(started_meanwhile.join().unwrap(), before.nice);
         assert_eq!(Original::read(), before);

@@ -15,21 +15,38 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Version 2 has it from Linux 5.14 on.
 const KILL: &str = "cgroup.kill";
 
-/// Those who are to be killed.
+/// So many descriptors of processes at once: far less than a process may have.
+const BATCH: usize = 128;
+
+/// Those in one directory who are to be killed.
 #[derive(Debug)]
-pub(crate) enum Condemned {
-    /// All that the cgroup of this file has by then.
-    All(PathBuf),
-    Each(Vec<PidFd>),
+pub(crate) struct Condemned {
+    directory: PathBuf,
+    /// Whom there is no file for. Not more than a batch of them.
+    found: Vec<PidFd>,
+    is_all: bool,
 }
 
 impl Condemned {
+    fn of(directory: PathBuf) -> Self {
+        if directory.join(KILL).exists() {
+            return Self { directory, found: Vec::new(), is_all: false };
+        }
+        let pids: Vec<i32> = members_of(&directory).into_iter().collect();
+        let batch = pids.get(..BATCH).unwrap_or(&pids);
+        Self {
+            found: open_all(batch, || members_of(&directory)),
+            is_all: batch.len() == pids.len(),
+            directory,
+        }
+    }
+
     /// Sends SIGKILL.
     pub(crate) fn kill(&self) {
-        match self {
-            // A cgroup that is gone has nobody.
-            Self::All(file) => drop(write_control(file, "1")),
-            Self::Each(members) => members.iter().for_each(PidFd::kill),
+        self.found.iter().for_each(PidFd::kill);
+        // A cgroup that is gone has nobody.
+        if !self.is_all && write_control(&self.directory.join(KILL), "1").is_err() {
+            kill_all(|| members_of(&self.directory));
         }
     }
 }
@@ -48,30 +65,25 @@ impl Cgroup {
     /// Sends SIGKILL to every member, once. Frozen ones are thawed, since version 1 delivers nothing to them.
     pub(crate) fn kill(&self) {
         for directory in &self.directories {
-            // Version 2 has it alone.
+            // Each file exists on one version only.
             let _ = write_control(&directory.join(KILL), "1");
         }
         self.thaw();
-        open_all(|| self.members()).iter().for_each(PidFd::kill);
+        kill_all(|| self.members());
     }
 
     /// Lets frozen members go on, on version 1; on version 2 a frozen process takes a SIGKILL.
     pub(crate) fn thaw(&self) {
-        const STATE: &str = "freezer.state";
-        if let Some(directory) = self.directory_with(STATE) {
-            let _ = write_control(&directory.join(STATE), "THAWED");
+        for directory in &self.directories {
+            let _ = write_control(&directory.join("freezer.state"), "THAWED");
         }
     }
 
-    /// Whom to kill, found before the first of them is: from then on their ends take the processors.
-    pub(crate) fn condemned(&self) -> Condemned {
-        // Version 1's hierarchies all have the same members.
+    /// Whom to kill, found before the first of them is: from then on their ends take the processors. As one hierarchy has
+    /// them; [`Self::kill`] looks at all.
+    pub(crate) fn condemned(&self) -> Option<Condemned> {
         let has_members = |directory: &&PathBuf| !members_of(directory).is_empty();
-        match self.directories.iter().rev().find(has_members) {
-            Some(directory) if directory.join(KILL).exists() => Condemned::All(directory.join(KILL)),
-            Some(directory) => Condemned::Each(open_all(|| members_of(directory))),
-            None => Condemned::Each(Vec::new()),
-        }
+        self.directories.iter().rev().find(has_members).cloned().map(Condemned::of)
     }
 
     /// Kills until no member is left, for `limit` at most. Says whether it is empty.
@@ -129,10 +141,17 @@ impl Cgroup {
     }
 }
 
-/// Those that `members` gives twice: a pid that belongs to somebody else by now is not among them any more.
-fn open_all(members: impl Fn() -> BTreeSet<i32>) -> Vec<PidFd> {
-    let opened: Vec<(i32, PidFd)> =
-        members().into_iter().filter_map(|pid| PidFd::open(pid).ok().map(|pidfd| (pid, pidfd))).collect();
+fn kill_all(members: impl Fn() -> BTreeSet<i32>) {
+    let pids: Vec<i32> = members().into_iter().collect();
+    for batch in pids.chunks(BATCH) {
+        open_all(batch, &members).iter().for_each(PidFd::kill);
+    }
+}
+
+/// Those of `pids` that are members still: a pid that belongs to somebody else by now is not among them.
+fn open_all(pids: &[i32], members: impl Fn() -> BTreeSet<i32>) -> Vec<PidFd> {
+    let open = |pid: &i32| PidFd::open(*pid).ok().map(|pidfd| (*pid, pidfd));
+    let opened: Vec<(i32, PidFd)> = pids.iter().filter_map(open).collect();
     if opened.is_empty() {
         return Vec::new();
     }
@@ -162,3 +181,6 @@ fn remove_tree(directory: &Path) -> io::Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,10 @@ use std::{sync::Arc, time::Duration};
 use runsc_bridge::ControlSocket;
 use serde::{Deserialize, Serialize};
 
-use crate::{cgroup::Cgroup, process::PidFd};
+use crate::{
+    cgroup::{Cgroup, Condemned},
+    process::PidFd,
+};
 
 /// How long killed processes may take to be gone before the next step.
 const STEP: Duration = Duration::from_millis(10);
@@ -18,6 +21,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(16);
 /// The same once a second has passed.
 const AT_LEISURE: Duration = Duration::from_millis(100);
+/// How long they may take after the second step, before every hierarchy is looked at.
+const LATE: Duration = Duration::from_millis(240);
 /// A process in uninterruptible sleep is killed again, this often.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -36,9 +41,9 @@ pub(crate) struct Target {
 pub(crate) enum Step {
     /// Nobody had to: the workload has ended, with TERM or by itself.
     Workload,
-    /// SIGKILL to its processes.
+    /// SIGKILL to its processes, once.
     Process,
-    /// SIGKILL to all that is in its cgroup, thawed.
+    /// SIGKILL again, to all that is in its cgroup, which is thawed.
     Cgroup,
     /// The watchdog: its shim had gone, or was late.
     Watchdog,
@@ -62,34 +67,44 @@ impl Step {
 impl Target {
     /// Sees to it that a sandbox whose processes have been killed ends, and returns once none of them is left. Never gives
     /// up.
-    pub(crate) async fn end(self) -> Step {
+    pub(crate) async fn ended(self) -> Step {
         if self.is_gone_within(STEP, LONGEST_PAUSE).await {
             return Step::Process;
         }
         // With many that end in the same moment they may only be late, so this is little work.
         self.cgroup.thaw();
-        self.kill_processes();
-        if self.is_gone_within(AGAIN, LONGEST_PAUSE).await {
+        self.kill_with(self.cgroup.condemned());
+        if self.is_gone_within(LATE, LONGEST_PAUSE).await {
             return Step::Cgroup;
         }
-        log::error!("the sandbox survives SIGKILL, in uninterruptible sleep perhaps: trying on");
+        let mut announced = false;
         loop {
-            self.kill_processes();
+            self.kill_with(None);
             self.cgroup.kill();
             // What survives the first second may take long, and is looked at in peace.
-            if self.is_gone_within(AGAIN, AT_LEISURE).await {
+            if self.is_gone_within(AGAIN, if announced { AT_LEISURE } else { LONGEST_PAUSE }).await {
                 return Step::Cgroup;
+            }
+            if !announced {
+                announced = true;
+                log::error!("the sandbox survives SIGKILL, in uninterruptible sleep perhaps: trying on");
             }
         }
     }
 
     /// Sends SIGKILL to the sandbox, its gofers, and all that it has started: a guest's thread that runs on would have to
-    /// be stopped by the sandbox, which needs the processor that it has.
+    /// be stopped by the sandbox, which needs the processor that it has. The cgroup of a sandbox that has ended may be
+    /// another's, or soon be.
     pub(crate) fn kill_processes(&self) {
-        let members = self.cgroup.condemned();
+        self.kill_with(if self.sandbox.has_ended() { None } else { self.cgroup.condemned() });
+    }
+
+    fn kill_with(&self, members: Option<Condemned>) {
         self.sandbox.kill();
         self.gofers.iter().for_each(|gofer| gofer.kill());
-        members.kill();
+        if let Some(members) = members {
+            members.kill();
+        }
     }
 
     async fn is_gone_within(&self, limit: Duration, longest_pause: Duration) -> bool {

@@ -11,6 +11,7 @@ use crate::{
     error::Error,
     events::Event,
     lifecycle::{Effect, Phase, Trigger},
+    priority,
     process::{Exit, PidFd, STATUS_KILLED},
     rootfs,
     stdio::ending::Ending,
@@ -42,6 +43,8 @@ impl Pod {
     }
 
     fn run_delete(&mut self, id: &ContainerId) {
+        // Else runsc would have it for life.
+        priority::take_back();
         let sandbox = self.sandbox.as_ref().map(|sandbox| sandbox.process.clone());
         let is_root = self.containers.get(id).is_some_and(|container| container.role.is_root());
         let cpu_note = self.cpu_note().filter(|_| is_root);

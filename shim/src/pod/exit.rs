@@ -1,6 +1,6 @@
 //! Exits: seen by whoever is first, recorded and published once.
 
-use std::process::ExitStatus;
+use std::{process::ExitStatus, time::Duration};
 
 use runsc_bridge::ContainerId;
 
@@ -8,8 +8,12 @@ use super::Pod;
 use crate::{
     events::Event,
     lifecycle::{Effect, Phase, Trigger},
+    priority,
     process::{Exit, STATUS_KILLED, STATUS_TIMED_OUT},
 };
+
+/// How long after the end of its sandbox a shim leaves the processors to others, unless it has to start something.
+const GIVES_WAY_FOR: Duration = Duration::from_millis(250);
 
 impl Pod {
     /// The program of container `id` has ended with `status`.
@@ -73,6 +77,10 @@ impl Pod {
 
     /// The sandbox's process has ended: with the root container's status, and with every container of the pod.
     pub(super) fn sandbox_exited(&mut self, status: Option<ExitStatus>) {
+        if self.deadline.has_expired() {
+            // Others may have the same deadline, and be ending still.
+            tokio::spawn(priority::give_way_for(GIVES_WAY_FOR));
+        }
         let root = self.record.sandbox.root_container();
         self.keep_cpu_used();
         let (status, status_of_others) = self.statuses_of_end(status);

@@ -25,7 +25,7 @@ pub(super) enum Input {
     /// `None` if its exit status is lost.
     SandboxExited(Option<ExitStatus>),
     /// What is to be written down of a sandbox's end must wait no longer.
-    EndUnderWay,
+    WriteDownEnd,
     TimeLimitEnforced(Step),
     OutOfMemory,
     OutOfProcesses,
@@ -52,7 +52,7 @@ impl Pod {
     pub(super) fn handle(&mut self, input: Input) {
         self.write_down_unwritten_end();
         match input {
-            Input::EndUnderWay => {}
+            Input::WriteDownEnd => {}
             Input::Request(command, responder) => self.request(command, responder),
             Input::Updated(updated, responder, result) => self.updated(updated, responder, result),
             Input::Created(id, stdio, result) => self.created(&id, stdio, result),

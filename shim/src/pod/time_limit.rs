@@ -12,7 +12,6 @@ use crate::{
     error::Error,
     ledger::{Reason, Verdict},
     lifecycle::Phase,
-    priority,
     stats::{self, Interface, Stats},
     termination::Usage,
     watchdog::SandboxEnd,
@@ -20,9 +19,6 @@ use crate::{
 
 /// At the latest, when a sandbox doesn't end.
 const WRITTEN_DOWN_AFTER: Duration = Duration::from_millis(250);
-
-/// How long after the end of its sandbox a shim leaves the processors to others, which may be ending.
-const GIVES_WAY_FOR: Duration = Duration::from_millis(250);
 
 /// What a sandbox had used in the moment before it was killed.
 #[derive(Default)]
@@ -59,7 +55,7 @@ impl Pod {
                 self.unwritten_end = Some(last);
                 self.spawn(async {
                     tokio::time::sleep(WRITTEN_DOWN_AFTER).await;
-                    Input::EndUnderWay
+                    Input::WriteDownEnd
                 });
                 return;
             }
@@ -98,7 +94,8 @@ impl Pod {
     /// Whether nothing comes between the limit and the kill. Of a deadline alone: that it is over shows without a record.
     fn ends_at_once(&self) -> bool {
         let kills = self.record.policy.timeout.on_timeout == OnTimeout::Kill;
-        kills && !self.deadline.has_grace() && self.end_reason == Reason::DeadlineExceeded
+        // What is in the ledger while an extension is under way isn't what holds.
+        kills && !self.extending && !self.deadline.has_grace() && self.end_reason == Reason::DeadlineExceeded
     }
 
     /// What can be counted only as long as there are processes.
@@ -190,13 +187,8 @@ impl Pod {
         let Some(target) = self.target() else { return };
         let had_ended = target.sandbox.has_ended();
         target.kill_processes();
-        priority::give_way();
         self.spawn(async move {
-            let step = target.end().await;
-            tokio::spawn(async {
-                tokio::time::sleep(GIVES_WAY_FOR).await;
-                priority::take_back();
-            });
+            let step = target.ended().await;
             Input::TimeLimitEnforced(if had_ended { Step::Workload } else { step })
         });
     }

@@ -112,23 +112,26 @@ impl LastStats {
         Self(watch::Sender::new(None))
     }
 
-    /// Keeps `stats`. A network that is gone with the last process counts as it did, and so does a controller whose
-    /// directory is gone on version 1. CPU time never runs back, as a container's share of its pod's can that did nothing
-    /// while others did.
+    /// Keeps `stats`, unless a controller has gone since the last: on version 1 its directory is removed by itself. A network
+    /// that is gone with the last process counts as it did, and CPU time never runs back, as a container's share of its
+    /// pod's can that did nothing while others did.
     fn keep(&self, mut stats: Stats) -> Stats {
-        self.0.send_modify(|last| {
-            if let Some(last) = last.take() {
+        self.0.send_modify(|kept| {
+            if let Some(last) = kept.take() {
+                let has_gone = (last.cpu.is_some() && stats.cpu.is_none())
+                    || (last.memory.is_some() && stats.memory.is_none())
+                    || (last.pids.is_some() && stats.pids.is_none());
+                if has_gone {
+                    stats = last.clone();
+                }
                 if stats.network.is_empty() {
                     stats.network = last.network;
                 }
-                stats.memory = stats.memory.or(last.memory);
-                stats.pids = stats.pids.or(last.pids);
-                stats.cpu = stats.cpu.or(last.cpu);
                 if let (Some(cpu), Some(last)) = (&mut stats.cpu, last.cpu) {
                     cpu.usage_ns = cpu.usage_ns.max(last.usage_ns);
                 }
             }
-            *last = Some(stats.clone());
+            *kept = Some(stats.clone());
         });
         stats
     }

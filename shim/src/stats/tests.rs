@@ -251,14 +251,14 @@ fn a_cgroup_that_is_removed_while_it_is_read_is_not_found() {
         });
         let read_or_restore = |_| {
             let stats = read(&cgroup);
-            if stats.is_err() {
-                fs::rename(&away, &here).unwrap();
-            }
+            // Whether it came back shows in how many were whole.
+            let _ = stats.is_err() && fs::rename(&away, &here).is_ok();
             stats.ok()
         };
-        let torn = (0..20_000).filter_map(read_or_restore).find(|stats| *stats != whole);
+        let found: Vec<Stats> = (0..20_000).filter_map(read_or_restore).collect();
         done.store(true, Relaxed);
-        assert_eq!(torn, None);
+        assert!((100..20_000).contains(&found.len()), "{}", found.len());
+        assert_eq!(found.into_iter().find(|stats| *stats != whole), None);
     });
 }
 

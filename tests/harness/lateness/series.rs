@@ -38,8 +38,8 @@ fn expired(h: &Harness) -> Result<f64> {
     Ok(late[0])
 }
 
-/// As [`alone`], and in turns with it how long a sandbox is there that is killed from outside, all its processes at once
-/// and with its shim stopped: what the kernel takes on this machine, and none can do better.
+/// As [`alone`], and in turns with it how long a sandbox is there that is killed from outside with its shim stopped: what
+/// the kernel takes for it on this machine.
 pub(crate) fn alone_and_by_hand(h: &Harness, count: usize) -> Result<(Vec<f64>, Vec<f64>)> {
     (0..count).map(|_| Ok((expired(h)?, killed_by_hand(h)?))).collect()
 }
