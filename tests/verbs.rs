@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use containerd_shim_protos::api::{
-    CreateTaskRequest, DeleteRequest, DeleteResponse, KillRequest, StateRequest, WaitRequest,
+    CreateTaskRequest, DeleteRequest, DeleteResponse, KillRequest, ShutdownRequest, StateRequest, WaitRequest,
 };
 use containerd_shim_protos::protobuf::Message;
 use containerd_shim_protos::types::introspection::RuntimeInfo;
@@ -28,6 +28,7 @@ harness::on_curfew_alone![
     ids_of_a_pod_that_runsc_would_confuse_are_refused,
     a_signal_that_does_not_exist_is_an_invalid_argument,
     the_shim_of_an_empty_pod_leaves,
+    each_of_many_who_shut_an_empty_pod_down_is_answered,
 ];
 
 fn bundle(h: &Harness, id: &str) -> PathBuf {
@@ -179,4 +180,28 @@ fn the_shim_of_an_empty_pod_leaves(h: &Harness) {
         h.containerd.restart();
         task.container().delete().unwrap();
     }
+}
+
+/// As CRI does, which has a pod's sandbox and its last container cleaned up at the same time.
+fn each_of_many_who_shut_an_empty_pod_down_is_answered(h: &Harness) {
+    let task = h.start(Spec::sleeper());
+    let shims: Vec<Shim> = (0..8).map(|_| Shim::of(&h.containerd, task.id()).unwrap()).collect();
+    drop(empty_pod(h, &task));
+    let request = ShutdownRequest { id: task.id().into(), now: true, ..ShutdownRequest::default() };
+    let begin = std::sync::Barrier::new(shims.len());
+    std::thread::scope(|scope| {
+        for shim in shims {
+            let (request, begin) = (&request, &begin);
+            scope.spawn(move || {
+                begin.wait();
+                let answer = shim.tasks().shutdown(limit(), request);
+                // It may be gone by then, which says the same.
+                let refused = answer.err().filter(|error| matches!(error, ttrpc::Error::RpcStatus(_)));
+                assert!(refused.is_none(), "{refused:?}");
+            });
+        }
+    });
+    h.nothing_runs_within(LIMIT);
+    h.containerd.restart();
+    task.container().delete().unwrap();
 }

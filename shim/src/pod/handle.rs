@@ -33,6 +33,18 @@ impl PodHandle {
         reply.await.unwrap_or(Err(gone))
     }
 
+    /// Asks the pod to end if it is empty. For one that is ending already there is nothing to do: kubelet and containerd may
+    /// both have asked.
+    ///
+    /// # Errors
+    /// What the pod task answers.
+    pub(crate) async fn shut_down(&self) -> Result<(), Error> {
+        let (responder, reply) = oneshot::channel();
+        // Without an answer it has ended.
+        let _ = self.inbox.send(Input::Request(Command::Shutdown, responder));
+        reply.await.map_or(Ok(()), |answer| answer.map(drop))
+    }
+
     /// What container `id` looks like now.
     ///
     /// # Errors

@@ -192,7 +192,7 @@ impl Task for TaskService {
     }
 
     async fn shutdown(&self, _: &TtrpcContext, _: ShutdownRequest) -> ttrpc::Result<Empty> {
-        self.request(Ok(Command::Shutdown)).await?;
+        self.pod.shut_down().await.map_err(|e| rpc_error(&e))?;
         Ok(Empty::new())
     }
 
