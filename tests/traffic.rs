@@ -27,6 +27,8 @@ impl Wire {
         ip(&["netns", "add", far]);
         ip(&["link", "add", "eth0", "netns", near, "type", "veth", "peer", "name", "eth1", "netns", far]);
         for (name, interface, address) in [(near, "eth0", "10.91.7.2/24"), (far, "eth1", "10.91.7.1/24")] {
+            // No IPv6, which talks by itself.
+            ip(&["-n", name, "link", "set", "dev", interface, "addrgenmode", "none"]);
             ip(&["-n", name, "address", "add", address, "dev", interface]);
             ip(&["-n", name, "link", "set", interface, "up"]);
         }

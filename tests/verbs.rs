@@ -189,15 +189,19 @@ fn each_of_many_who_shut_an_empty_pod_down_is_answered(h: &Harness) {
     drop(empty_pod(h, &task));
     let request = ShutdownRequest { id: task.id().into(), now: true, ..ShutdownRequest::default() };
     let begin = std::sync::Barrier::new(shims.len());
+    let sandboxes = h.containerd.state_dir().join("s");
     std::thread::scope(|scope| {
         for shim in shims {
-            let (request, begin) = (&request, &begin);
+            let (request, begin, sandboxes) = (&request, &begin, &sandboxes);
             scope.spawn(move || {
                 begin.wait();
+                let asked = std::time::Instant::now();
                 let answer = shim.tasks().shutdown(limit(), request);
+                assert!(asked.elapsed() < LIMIT);
                 // It may be gone by then, which says the same.
                 let refused = answer.err().filter(|error| matches!(error, ttrpc::Error::RpcStatus(_)));
                 assert!(refused.is_none(), "{refused:?}");
+                assert_eq!(std::fs::read_dir(sandboxes).map_or(0, Iterator::count), 0);
             });
         }
     });

@@ -3,7 +3,15 @@
 //! Where many sandboxes end in the same moment, the kernel takes down their memory, while the shims of those that are gone
 //! already have reports to make. The reports can wait for a moment, the ends can't.
 
-use std::{fs, io, io::Write, sync::OnceLock, time::Duration};
+use std::{
+    fs, io,
+    io::Write,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use rustix::process::{
     Pid, Resource, Rlimit, getpriority_process, getrlimit, setpriority_process, setrlimit,
@@ -25,6 +33,8 @@ struct Original {
 }
 
 static ORIGINAL: OnceLock<Original> = OnceLock::new();
+/// Whether it is given away no more.
+static KEPT: AtomicBool = AtomicBool::new(false);
 
 impl Original {
     fn read() -> Self {
@@ -40,7 +50,9 @@ const TRY_AGAIN: Duration = Duration::from_millis(250);
 /// Lets others go first for so long: those in the same session's group or the same cgroup, whichever the kernel shares
 /// processors among.
 pub(crate) fn give_way_for(time: Duration) -> impl Future<Output = ()> {
-    give_way();
+    if !KEPT.load(Relaxed) {
+        give_way();
+    }
     async move {
         tokio::time::sleep(time).await;
         while !take_back() {
@@ -77,8 +89,14 @@ fn allow(nice: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes it back, and keeps it: what is started from now on would have it for life.
+pub(crate) fn keep() {
+    KEPT.store(true, Relaxed);
+    take_back();
+}
+
 /// Goes back to the priority that this process was started with. Says whether it has.
-pub(crate) fn take_back() -> bool {
+fn take_back() -> bool {
     let Some(original) = ORIGINAL.get() else { return true };
     let threads = restore_threads(original.nice);
     // From others than root the kernel takes one change in a tenth of a second, whoever made the last.
@@ -93,15 +111,16 @@ pub(crate) fn take_back() -> bool {
 }
 
 fn restore_threads(nice: i32) -> io::Result<()> {
+    let mut result = Ok(());
     for entry in fs::read_dir("/proc/self/task")? {
         let thread = entry?.file_name().to_str().and_then(|name| Pid::from_raw(name.parse().ok()?));
         match setpriority_process(thread, nice) {
             // It has ended meanwhile.
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => result = Err(error.into()),
         }
     }
-    Ok(())
+    result
 }
 
 fn set_autogroup(nice: i32) -> io::Result<()> {

@@ -9,7 +9,6 @@ use runsc_bridge::{Cli, Settings, SettingsInput};
 use ttrpc::r#async::{Server, transport::Listener};
 
 use crate::{
-    command::Reply,
     connections,
     events::EventQueue,
     last_checkpoint,
@@ -132,8 +131,7 @@ async fn end(ended: Ended, dir: &SandboxDir, events: &EventQueue) {
         remove(dir);
     }
     events.flush(LAST_EVENTS).await;
-    if let Some(responder) = ended.shut_down {
-        let _ = responder.send(Ok(Reply::Done));
+    if ended.shutdowns.answer() {
         tokio::time::sleep(LAST_REPLY).await;
     }
     if let Some(entry) = unwritten {

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -84,6 +85,20 @@ impl Cgroup {
     pub(crate) fn condemned(&self) -> Option<Condemned> {
         let has_members = |directory: &&PathBuf| !members_of(directory).is_empty();
         self.directories.iter().rev().find(has_members).cloned().map(Condemned::of)
+    }
+
+    /// What tells its directories from others at the same places later. The kernel uses no number twice.
+    pub(crate) fn inodes(&self) -> Vec<Option<u64>> {
+        self.directories.iter().map(|directory| fs::metadata(directory).ok().map(|it| it.ino())).collect()
+    }
+
+    /// Those of its directories that are still the same as when [`Self::inodes`] was asked.
+    pub(crate) fn still(&self, inodes: &[Option<u64>]) -> Self {
+        let now = self.inodes();
+        let is_same = |index: &usize| now[*index].is_some() && inodes.get(*index) == now.get(*index);
+        let directories =
+            (0..now.len()).filter(is_same).map(|index| self.directories[index].clone()).collect();
+        Self { directories, by_systemd: self.by_systemd }
     }
 
     /// Kills until no member is left, for `limit` at most. Says whether it is empty.

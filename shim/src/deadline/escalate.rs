@@ -68,21 +68,25 @@ impl Target {
     /// Sees to it that a sandbox whose processes have been killed ends, and returns once none of them is left. Never gives
     /// up.
     pub(crate) async fn ended(self) -> Step {
-        if self.is_gone_within(STEP, LONGEST_PAUSE).await {
+        // Once the sandbox is deleted its cgroup's place is anybody's.
+        let inodes = self.cgroup.inodes();
+        let cgroup = || self.cgroup.still(&inodes);
+        if self.is_gone_within(STEP, LONGEST_PAUSE, cgroup).await {
             return Step::Process;
         }
         // With many that end in the same moment they may only be late, so this is little work.
-        self.cgroup.thaw();
-        self.kill_with(self.cgroup.condemned());
-        if self.is_gone_within(LATE, LONGEST_PAUSE).await {
+        cgroup().thaw();
+        self.kill_with(cgroup().condemned());
+        if self.is_gone_within(LATE, LONGEST_PAUSE, cgroup).await {
             return Step::Cgroup;
         }
         let mut announced = false;
         loop {
             self.kill_with(None);
-            self.cgroup.kill();
+            cgroup().kill();
             // What survives the first second may take long, and is looked at in peace.
-            if self.is_gone_within(AGAIN, if announced { AT_LEISURE } else { LONGEST_PAUSE }).await {
+            let pause = if announced { AT_LEISURE } else { LONGEST_PAUSE };
+            if self.is_gone_within(AGAIN, pause, cgroup).await {
                 return Step::Cgroup;
             }
             if !announced {
@@ -107,7 +111,12 @@ impl Target {
         }
     }
 
-    async fn is_gone_within(&self, limit: Duration, longest_pause: Duration) -> bool {
+    async fn is_gone_within(
+        &self,
+        limit: Duration,
+        longest_pause: Duration,
+        cgroup: impl Fn() -> Cgroup,
+    ) -> bool {
         let gone = async {
             self.sandbox.ended().await;
             for gofer in &self.gofers {
@@ -115,7 +124,7 @@ impl Target {
             }
             // What the sandbox has started ends with it, a moment later.
             let mut pause = LOOK_AGAIN;
-            while self.cgroup.is_populated() {
+            while cgroup().is_populated() {
                 tokio::time::sleep(pause).await;
                 pause = longest_pause.min(pause * 2);
             }

@@ -43,8 +43,8 @@ impl Pod {
     }
 
     fn run_delete(&mut self, id: &ContainerId) {
-        // Else runsc would have it for life.
-        priority::take_back();
+        // runsc is to be started.
+        priority::keep();
         let sandbox = self.sandbox.as_ref().map(|sandbox| sandbox.process.clone());
         let is_root = self.containers.get(id).is_some_and(|container| container.role.is_root());
         let cpu_note = self.cpu_note().filter(|_| is_root);

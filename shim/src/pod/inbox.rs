@@ -3,6 +3,7 @@
 use std::{path::PathBuf, process::ExitStatus};
 
 use runsc_bridge::{ContainerId, ExecId, RunscError};
+use tokio::sync::mpsc;
 
 use super::{Pod, create, exec, extend, pause, process::Responder, start, update};
 use crate::{
@@ -46,6 +47,31 @@ pub(super) enum Input {
     ExecTimeIsUp(ContainerId, ExecId),
     Extended(extend::Extension, Result<(), Error>),
     PauseDone(ContainerId, pause::Direction, Result<(), RunscError>),
+}
+
+/// Those who have asked for a pod's end: the one with whom it began, and whoever asks until it is answered.
+pub(crate) struct Shutdowns {
+    pub(super) first: Option<Responder>,
+    pub(super) inbox: mpsc::UnboundedReceiver<Input>,
+}
+
+impl Shutdowns {
+    /// Tells all of them that it is done; says whether there was anybody. Whoever asks for something else, or later, learns
+    /// that nobody is there.
+    pub(crate) fn answer(mut self) -> bool {
+        let mut all = Vec::from_iter(self.first);
+        while let Ok(input) = self.inbox.try_recv() {
+            if let Input::Request(Command::Shutdown, responder) = input {
+                all.push(responder);
+            }
+        }
+        let is_any = !all.is_empty();
+        for responder in all {
+            // Who has gone doesn't need it.
+            let _ = responder.send(Ok(Reply::Done));
+        }
+        is_any
+    }
 }
 
 impl Pod {

@@ -46,8 +46,13 @@ use tokio::sync::{mpsc, watch};
 
 pub(crate) use self::handle::PodHandle;
 use self::{
-    container::Container, inbox::Input, pod_ledger::PodLedger, process::Responder, sandbox::Sandbox,
-    time_limit::LastCounts, view::PodView,
+    container::Container,
+    inbox::{Input, Shutdowns},
+    pod_ledger::PodLedger,
+    process::Responder,
+    sandbox::Sandbox,
+    time_limit::LastCounts,
+    view::PodView,
 };
 use crate::{
     command::ProcessId,
@@ -93,7 +98,7 @@ impl Tools {
 /// What is left of a pod that has ended.
 pub(crate) struct Ended {
     /// Whom to tell that it is done.
-    pub(crate) shut_down: Option<Responder>,
+    pub(crate) shutdowns: Shutdowns,
     /// To be released.
     pub(crate) watchdog: Watchdog,
     /// To be finished.
@@ -215,7 +220,7 @@ impl Pod {
         }
         let reason = self.record.verdict.as_ref().map(|verdict| verdict.reason);
         Ended {
-            shut_down: self.shut_down,
+            shutdowns: Shutdowns { first: self.shut_down, inbox: self.inbox },
             watchdog: self.watchdog,
             ledger: self.ledger,
             has_verdict: reason.is_some_and(|reason| reason != Reason::DeadlineExceeded),

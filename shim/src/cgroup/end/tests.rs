@@ -66,3 +66,19 @@ fn more_than_there_are_descriptors_for_are_killed_too() {
     condemned.kill();
     assert!(members.into_iter().all(is_killed));
 }
+
+#[test]
+fn another_directory_at_the_same_place_is_not_the_same() {
+    let root = tempfile::tempdir().unwrap();
+    let (first, second) = (root.path().join("first"), root.path().join("second"));
+    for directory in [&first, &second] {
+        fs::create_dir(directory).unwrap();
+    }
+    let cgroup = Cgroup::of_directories(vec![first.clone(), second.clone(), root.path().join("none")]);
+    let inodes = cgroup.inodes();
+    // Moved away and not removed: other file systems use a number again.
+    fs::rename(&first, root.path().join("away")).unwrap();
+    fs::create_dir(&first).unwrap();
+    fs::create_dir(root.path().join("none")).unwrap();
+    assert_eq!(cgroup.still(&inodes).directories(), [second]);
+}
