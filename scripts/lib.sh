@@ -14,8 +14,6 @@ deny_dir=$cache/cargo-deny-$CARGO_DENY_VERSION
 kubernetes_dir=$cache/kubernetes-$KUBERNETES_VERSION
 etcd_dir=$cache/etcd-$ETCD_VERSION
 cni_plugins_dir=$cache/cni-plugins-$CNI_PLUGINS_VERSION
-cri_tools_dir=$cache/cri-tools-$CRI_TOOLS_VERSION
-agent_sandbox_dir=$cache/agent-sandbox-$AGENT_SANDBOX_VERSION
 
 say() { printf '%s\n' "$*" >&2; }
 

@@ -29,11 +29,11 @@ pub(crate) struct Condemned {
 }
 
 impl Condemned {
-    fn of(directory: PathBuf) -> Self {
+    fn of(directory: PathBuf, members: &BTreeSet<i32>) -> Self {
         if directory.join(KILL).exists() {
             return Self { directory, found: Vec::new(), is_all: false };
         }
-        let pids: Vec<i32> = members_of(&directory).into_iter().collect();
+        let pids: Vec<i32> = members.iter().copied().collect();
         let batch = pids.get(..BATCH).unwrap_or(&pids);
         Self {
             found: open_all(batch, || members_of(&directory)),
@@ -66,7 +66,7 @@ impl Cgroup {
     /// Sends SIGKILL to every member, once. Frozen ones are thawed, since version 1 delivers nothing to them.
     pub(crate) fn kill(&self) {
         for directory in &self.directories {
-            // Each file exists on one version only.
+            // Version 2 has it alone.
             let _ = write_control(&directory.join(KILL), "1");
         }
         self.thaw();
@@ -83,8 +83,10 @@ impl Cgroup {
     /// Whom to kill, found before the first of them is: from then on their ends take the processors. As one hierarchy has
     /// them; [`Self::kill`] looks at all.
     pub(crate) fn condemned(&self) -> Option<Condemned> {
-        let has_members = |directory: &&PathBuf| !members_of(directory).is_empty();
-        self.directories.iter().rev().find(has_members).cloned().map(Condemned::of)
+        self.directories.iter().rev().find_map(|directory| {
+            let members = members_of(directory);
+            (!members.is_empty()).then(|| Condemned::of(directory.clone(), &members))
+        })
     }
 
     /// What tells its directories from others at the same places later. The kernel uses no number twice.

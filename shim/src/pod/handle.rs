@@ -25,12 +25,14 @@ impl PodHandle {
     /// # Errors
     /// What the pod task answers.
     pub(crate) async fn request(&self, command: Command) -> Result<Reply, Error> {
+        self.ask(command).await.unwrap_or(Err(Error::Internal("the shim is shutting down")))
+    }
+
+    /// `None` if the pod has ended.
+    async fn ask(&self, command: Command) -> Option<Result<Reply, Error>> {
         let (responder, reply) = oneshot::channel();
-        let gone = Error::Internal("the shim is shutting down");
-        if self.inbox.send(Input::Request(command, responder)).is_err() {
-            return Err(gone);
-        }
-        reply.await.unwrap_or(Err(gone))
+        self.inbox.send(Input::Request(command, responder)).ok()?;
+        reply.await.ok()
     }
 
     /// Asks the pod to end if it is empty. For one that is ending already there is nothing to do: kubelet and containerd may
@@ -39,10 +41,7 @@ impl PodHandle {
     /// # Errors
     /// What the pod task answers.
     pub(crate) async fn shut_down(&self) -> Result<(), Error> {
-        let (responder, reply) = oneshot::channel();
-        // Without an answer it has ended.
-        let _ = self.inbox.send(Input::Request(Command::Shutdown, responder));
-        reply.await.map_or(Ok(()), |answer| answer.map(drop))
+        self.ask(Command::Shutdown).await.map_or(Ok(()), |answer| answer.map(drop))
     }
 
     /// What container `id` looks like now.

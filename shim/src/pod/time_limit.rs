@@ -125,17 +125,15 @@ impl Pod {
     }
 
     fn write_down_end(&mut self, last: LastCounts) {
-        let (reason, limit) = (self.end_reason, self.allowed(self.end_reason));
-        let text = curfew_config::units::format_duration(limit);
-        log::info!(pod = self.record.sandbox.as_str(); "{}: the limit of {text} is reached", reason.words());
+        let Some(verdict) = self.record.verdict.clone() else { return };
+        let limit = curfew_config::units::format_duration(verdict.limit());
+        log::info!(pod = self.record.sandbox.as_str(); "{}: the limit of {limit} is reached", verdict.reason.words());
         let others = last.others.or_else(|| stats::read(&self.sandbox.as_ref()?.cgroup).ok());
         self.usage_at_the_end = others.map(|others| Usage::of(&Stats { network: last.network, ..others }));
         if let Err(error) = self.write_record() {
             log::error!(pod = self.record.sandbox.as_str(); "{error}");
         }
-        if let Some(verdict) = self.record.verdict.clone() {
-            self.note(Change::Verdict(verdict));
-        }
+        self.note(Change::Verdict(verdict));
     }
 
     pub(super) fn ask_workloads_to_end(&self) {
